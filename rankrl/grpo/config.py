@@ -1,0 +1,251 @@
+"""`RankGRPOConfig`: TRL's `GRPOConfig` with the options of Rank-GRPO, and what becomes of every TRL option under it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, field
+
+from trl import GRPOConfig
+
+from rankrl.grpo.objective import RATIOS, SCALES
+
+ADVANTAGES = ("rank", "sequence")
+AGGREGATIONS = ("rank", "trl")
+
+# Options that change TRL's loss and that `aggregation="rank"` does not implement: field -> the value that switches it
+# off. Under `aggregation="trl"` the loss is TRL's own, and they mean what TRL says.
+_OFF = {
+    "top_entropy_quantile": 1.0,
+    "entropy_coef": 0.0,
+    "use_adaptive_entropy": False,
+    "off_policy_mask_threshold": None,
+    "use_bias_correction_kl": False,
+    "multi_objective_aggregation": "sum_then_normalize",
+}
+
+# What becomes of each field that `GRPOConfig` declares when `aggregation="rank"`. A test compares the table with the
+# installed TRL, so that an option added by a new release is looked at before it can die in silence.
+#   honoured: means what TRL says      mapped: another of our fields decides      refused: an error unless switched off
+TRL_FIELDS: dict[str, str] = {
+    **dict.fromkeys(_OFF, "refused"),
+    "importance_sampling_level": "mapped",  # by `ratio`
+    "loss_type": "mapped",  # by `aggregation`
+    **dict.fromkeys(
+        (
+            "sapo_temperature_neg",
+            "sapo_temperature_pos",
+            "vespo_k_pos",
+            "vespo_lambda_pos",
+            "vespo_k_neg",
+            "vespo_lambda_neg",
+        ),
+        "mapped",  # belong to a `loss_type`
+    ),
+    **dict.fromkeys(("entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"), "mapped"),
+    "max_tool_calling_iterations": "refused",  # a ranked list is one turn: the trainer takes no tools
+    **dict.fromkeys(
+        (
+            # model, data and logging: untouched by the loss
+            "learning_rate",
+            "model_init_kwargs",
+            "trust_remote_code",
+            "cast_lm_head_to_fp32",
+            "disable_dropout",
+            "remove_unused_columns",
+            "shuffle_dataset",
+            "pad_to_multiple_of",
+            "log_completions",
+            "log_multimodal",
+            "num_completions_to_print",
+            "log_unique_prompts",
+            "log_completions_hub_repo",
+            # generation
+            "num_generations",
+            "num_generations_eval",
+            "max_completion_length",
+            "ds3_gather_for_generation",
+            "generation_batch_size",
+            "steps_per_generation",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "generation_kwargs",
+            "chat_template_kwargs",
+            "repetition_penalty",
+            "cache_implementation",
+            "use_transformers_continuous_batching",
+            "transformers_continuous_batching_config",
+            "use_transformers_paged",
+            "use_vllm",
+            "vllm_mode",
+            "vllm_model_impl",
+            "vllm_enable_sleep_mode",
+            "vllm_structured_outputs_regex",
+            "vllm_server_base_url",
+            "vllm_server_host",
+            "vllm_server_port",
+            "vllm_server_timeout",
+            "vllm_group_port",
+            "vllm_gpu_memory_utilization",
+            "vllm_max_model_length",
+            "vllm_tensor_parallel_size",
+            # the loss
+            "beta",
+            "num_iterations",
+            "epsilon",
+            "epsilon_high",
+            "delta",
+            "reward_weights",
+            "scale_rewards",
+            "mask_truncated_completions",
+            "sync_ref_model",
+            "ref_model_mixup_alpha",
+            "ref_model_sync_steps",
+            "router_aux_loss_coef",
+            "vllm_importance_sampling_correction",  # sequence modes: times the list; token modes: geometric mean a unit
+            "vllm_importance_sampling_mode",
+            "vllm_importance_sampling_clip_max",
+            "vllm_importance_sampling_clip_min",
+            "vllm_importance_sampling_cap",
+        ),
+        "honoured",
+    ),
+}
+
+
+@dataclass
+class RankGRPOConfig(GRPOConfig):
+    """Settings of a Rank-GRPO run: `GRPOConfig` plus what makes the rank the unit of credit (arXiv 2510.20150).
+
+    Only the fields that differ from TRL are described here.
+
+    Args:
+        num_ranks (`int`, *optional*, defaults to `20`):
+            K, how many items a list should hold. Lines beyond it are overflow.
+        advantage (`str`, *optional*, defaults to `"rank"`):
+            `"rank"` compares each rank with the same rank of the other lists of the prompt (eq. 8). `"sequence"` compares
+            whole lists by the sum of their returns, as GRPO does; the end token and overflow lines share it.
+        ratio (`str`, *optional*, defaults to `"rank"`):
+            Level of the importance ratio: `"rank"` (geometric mean over the tokens of a rank, eq. 7), `"token"` or
+            `"sequence"`. On-policy (`num_iterations=1`, one optimizer step a generation) every ratio is 1.
+        aggregation (`str`, *optional*, defaults to `"rank"`):
+            `"rank"`: eq. 6, each rank weighs 1/(B K) whatever the length of its title. `"trl"`: each token carries the
+            advantage of its rank into TRL's own loss, so `loss_type` decides.
+        early_stop_penalty (`float`, *optional*, defaults to `-0.1`):
+            Added to the advantage of an end token that comes before rank K is reached.
+        overflow_penalty (`float`, *optional*, defaults to `-0.1`):
+            Added to the advantage of each line after rank K.
+        end_of_list_bonus (`float`, *optional*, defaults to `0.0`):
+            Added to the advantage of an end token that comes right after rank K. Not in the paper; the released code
+            uses 0.1.
+        epsilon (`float`, *optional*, defaults to `0.06`):
+            The ratio is clipped below at `1 - epsilon`.
+        epsilon_high (`float`, *optional*, defaults to `0.08`):
+            The ratio is clipped above at `1 + epsilon_high`.
+        beta (`float`, *optional*, defaults to `1e-3`):
+            Weight of the KL to the policy at the start of RL.
+        disable_dropout (`bool`, *optional*, defaults to `True`):
+            With dropout the two passes of one policy differ, and the ratio is noise.
+        use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
+            TRL multiplies the KL by the ratio by default; the paper's k3 estimate does not. Only with
+            `aggregation="trl"`.
+
+    Raises:
+        ValueError: for a value out of its range, a TRL option that the rank loss would ignore, or a ratio that TRL's own
+            loss does not have.
+    """
+
+    num_ranks: int = field(default=20, metadata={"help": "K, the number of items a list should hold."})
+    advantage: str = field(default="rank", metadata={"help": "Level of the advantage: 'rank' or 'sequence'."})
+    ratio: str = field(default="rank", metadata={"help": "Level of the ratio: 'rank', 'token' or 'sequence'."})
+    aggregation: str = field(default="rank", metadata={"help": "'rank' (eq. 6) or 'trl' (TRL's own loss)."})
+    early_stop_penalty: float = field(default=-0.1, metadata={"help": "Advantage of an end token before rank K."})
+    overflow_penalty: float = field(default=-0.1, metadata={"help": "Advantage of each line after rank K."})
+    end_of_list_bonus: float = field(default=0.0, metadata={"help": "Advantage of an end token right after rank K."})
+    epsilon: float = field(default=0.06, metadata={"help": "Clip the ratio below at 1 - epsilon."})
+    epsilon_high: float | None = field(default=0.08, metadata={"help": "Clip the ratio above at 1 + epsilon_high."})
+    beta: float = field(default=1e-3, metadata={"help": "Weight of the KL to the policy at the start of RL."})
+    disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off in policy and reference."})
+    use_bias_correction_kl: bool = field(default=False, metadata={"help": "Multiply the KL by the ratio (TRL's loss)."})
+
+    def __post_init__(self) -> None:
+        _one_of("advantage", self.advantage, ADVANTAGES)
+        _one_of("ratio", self.ratio, RATIOS)
+        _one_of("aggregation", self.aggregation, AGGREGATIONS)
+        self._check_numbers()
+        if self.aggregation == "trl":
+            if self.ratio == "rank":
+                raise ValueError(
+                    "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
+                    "'sequence' only. Set ratio to one of these, or aggregation to 'rank'."
+                )
+            self.importance_sampling_level = self.ratio
+        else:
+            self._refuse_ignored_options()
+        self._check_groups()
+        super().__post_init__()
+        _one_of("scale_rewards", self.scale_rewards, SCALES)
+        self._warn_if_sampling_is_filtered()
+
+    def _check_numbers(self) -> None:
+        if self.num_ranks < 1:
+            raise ValueError(f"num_ranks is {self.num_ranks}; expected the number of items in a list, at least 1.")
+        for name in ("early_stop_penalty", "overflow_penalty"):
+            if getattr(self, name) > 0:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected 0 or less: it is added to the advantage, so a positive "
+                    "value would reward a list of the wrong length."
+                )
+        if self.end_of_list_bonus < 0:
+            raise ValueError(
+                f"end_of_list_bonus is {self.end_of_list_bonus}; expected 0 or more: it is added to the advantage of "
+                "ending the list in the right place."
+            )
+        if not 0 < self.epsilon < 1:
+            raise ValueError(f"epsilon is {self.epsilon}; expected a value between 0 and 1 (the paper: 0.06).")
+
+    def _refuse_ignored_options(self) -> None:
+        ignored = {name: getattr(self, name) for name, off in _OFF.items() if getattr(self, name) != off}
+        if ignored:
+            given = ", ".join(f"{name}={value!r}" for name, value in ignored.items())
+            off = ", ".join(f"{name}={_OFF[name]!r}" for name in ignored)
+            raise ValueError(
+                f"{given} changes TRL's own loss, and aggregation='rank' would ignore it. "
+                f"Set {off}, or aggregation='trl' with ratio='token' to train with TRL's loss."
+            )
+
+    def _check_groups(self) -> None:
+        # TRL checks this too, after the processes are set up; here the message can say which numbers would work.
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.num_generations is None or self.num_generations < 2:
+            raise ValueError(
+                f"num_generations is {self.num_generations}; expected at least 2: the lists of a prompt are compared "
+                "with each other."
+            )
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        batch = self.generation_batch_size or self.per_device_train_batch_size * processes * steps
+        if batch % self.num_generations:
+            raise ValueError(
+                f"num_generations is {self.num_generations}, which does not divide the {batch} lists of a generation "
+                f"(per_device_train_batch_size {self.per_device_train_batch_size} x {processes} processes x "
+                f"{steps} steps): some prompt would be left with an incomplete group. Choose num_generations among "
+                f"{[n for n in range(2, batch + 1) if batch % n == 0][:8]}, or change the batch."
+            )
+
+    def _warn_if_sampling_is_filtered(self) -> None:
+        filters = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+        changed = [f"{name}={getattr(self, name)}" for name, off in filters.items() if getattr(self, name) != off]
+        if changed:
+            warnings.warn(
+                f"{', '.join(changed)}: lists are then sampled from a filtered distribution, while the loss "
+                "differentiates the unfiltered one, which biases the importance ratio without a trace. The paper samples "
+                "with temperature alone.",
+                stacklevel=3,
+            )
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}.")

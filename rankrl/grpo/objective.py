@@ -1,0 +1,188 @@
+"""The Rank-GRPO objective in pure torch: rank advantages, rank ratios, and the loss of arXiv 2510.20150, eq. 6-9.
+
+`P` prompts, `G` lists each, `B = P G` completions of `T` tokens, `K` ranks, and `U` units: the K ranks, the end token,
+then one unit for each line beyond rank K. Unit ids come from `segment_ranks`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RATIOS = ("rank", "token", "sequence")
+SCALES = ("group", "batch", "none")
+_STD_FLOOR = 1e-4  # as in TRL and in the released code, so that a cell without spread gets advantage 0, not 0/0
+
+
+def rank_advantages(returns: Tensor, num_generations: int, scale: str = "group") -> Tensor:
+    """Compare each list with the other lists of its prompt, rank by rank (eq. 8).
+
+    Args:
+        returns: `(B, K)` float; the `num_generations` lists of one prompt stand together. NaN marks a list without a
+            score: it is left out of the mean and the spread, and its advantage is 0.
+        num_generations: G, lists per prompt.
+        scale: what the centred return is divided by: `"group"`, the sample standard deviation of the (prompt, rank)
+            cell; `"batch"`, that of all returns of the batch; `"none"`, nothing. 1e-4 is added to every deviation.
+
+    Returns:
+        `(B, K)` advantages in units of the chosen deviation.
+
+    Raises:
+        ValueError: if B is not a multiple of `num_generations`, or `scale` is unknown.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; expected one of {', '.join(map(repr, SCALES))}.")
+    batch, num_ranks = returns.shape
+    if batch % num_generations:
+        raise ValueError(
+            f"{batch} lists cannot be split into groups of {num_generations}: every prompt needs num_generations lists."
+        )
+    groups = returns.view(-1, num_generations, num_ranks)
+    centred = groups - groups.nanmean(1, keepdim=True)
+    if scale == "group":
+        centred = centred / (_sample_std(groups, 1) + _STD_FLOOR)
+    elif scale == "batch":
+        centred = centred / (_sample_std(returns.reshape(-1, 1), 0) + _STD_FLOOR)
+    return centred.nan_to_num(nan=0.0).view(batch, num_ranks)
+
+
+def _sample_std(values: Tensor, dim: int) -> Tensor:
+    """Standard deviation over the values that are not NaN, with n - 1; 0 for a single value."""
+    count = (~values.isnan()).sum(dim, keepdim=True)
+    squares = (values - values.nanmean(dim, keepdim=True)).square().nansum(dim, keepdim=True)
+    return (squares / (count - 1).clamp(min=1)).sqrt()
+
+
+def unit_mean(values: Tensor, unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:
+    """`(B, T)` -> `(B, U)`: mean over the tokens of each unit, 0 for a unit that is absent."""
+    weights = mask.to(values.dtype) * (unit_ids >= 0)
+    index = unit_ids.clamp(min=0)
+    zeros = values.new_zeros(values.shape[0], num_units)
+    sums = zeros.scatter_add(1, index, values * weights)
+    return sums / zeros.scatter_add(1, index, weights).clamp(min=1.0)
+
+
+def unit_present(unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:
+    """`(B, U)` bool: does the list hold at least one token of the unit?"""
+    counted = mask.bool() & (unit_ids >= 0)
+    counts = torch.zeros(unit_ids.shape[0], num_units, dtype=torch.long, device=unit_ids.device)
+    return counts.scatter_add(1, unit_ids.clamp(min=0), counted.long()) > 0
+
+
+def place_units(values: Tensor, unit_ids: Tensor) -> Tensor:
+    """`(B, U)` -> `(B, T)`: each token gets the value of its unit; padding gets 0."""
+    return values.gather(1, unit_ids.clamp(min=0)) * (unit_ids >= 0)
+
+
+def rank_log_ratio(log_ratio: Tensor, unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:
+    """The log importance ratio of each unit: the mean over its tokens (eq. 7, the ratio of geometric means).
+
+    Args:
+        log_ratio: `(B, T)`, log pi_theta - log pi_old of each token.
+        unit_ids: `(B, T)` long, from `segment_ranks`.
+        mask: `(B, T)`, 1 on the tokens that count.
+        num_units: U.
+
+    Returns:
+        `(B, U)`; 0, a ratio of 1, for a unit that is absent.
+    """
+    return unit_mean(log_ratio, unit_ids, mask, num_units)
+
+
+def rank_grpo_loss(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    unit_ids: Tensor,
+    mask: Tensor,
+    advantages: Tensor,
+    *,
+    num_ranks: int,
+    epsilon_low: float,
+    epsilon_high: float,
+    ratio: str = "rank",
+    delta: float | None = None,
+    unit_weights: Tensor | None = None,
+    ref_log_probs: Tensor | None = None,
+    beta: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The clipped Rank-GRPO loss (eq. 6) with its KL term.
+
+    `loss = -1/(B K) * sum over the units present of min(w A, clip(w) A) + beta * KL`. The denominator is the constant
+    `B K`, so a rank that is missing adds 0, the end token and the overflow lines are further terms of the same weight,
+    and the value does not depend on how a batch is cut into micro-batches of equal size. The KL is the k3 estimate,
+    not multiplied by the ratio: a mean within each unit, then summed and divided in the same way.
+
+    Args:
+        log_probs: `(B, T)`, log-probabilities of the tokens under the policy; carries the gradient.
+        old_log_probs: `(B, T)`, the same under the policy that sampled them.
+        unit_ids: `(B, T)` long, from `segment_ranks`.
+        mask: `(B, T)`, 1 on the tokens that count.
+        advantages: `(B, U)`, U >= K + 1: ranks, end token, overflow lines.
+        num_ranks: K.
+        epsilon_low: the ratio is clipped at `1 - epsilon_low`.
+        epsilon_high: and at `1 + epsilon_high`.
+        ratio: `"rank"`, the geometric mean over the unit's tokens; `"token"`, each token its own (the clipped terms of a
+            unit's tokens are averaged); `"sequence"`, the geometric mean over the whole list.
+        delta: *optional*; upper limit of the unclipped ratio (two-sided clipping of arXiv 2505.07291).
+        unit_weights: *optional* `(B, U)`; constants each unit's policy term is multiplied with (the correction for
+            lists that were sampled by another engine).
+        ref_log_probs: `(B, T)` under the reference policy; needed where `beta` is not 0.
+        beta: weight of the KL term.
+
+    Returns:
+        The loss, a scalar, and metrics without gradient, all `(B, U)`: `present` (bool), `ratio`, `clipped` (share of
+        the unit's terms where clipping cut the gradient off) and, with a reference, `kl`.
+
+    Raises:
+        ValueError: for an unknown `ratio`, advantages that are too narrow, or a `beta` without reference.
+    """
+    if ratio not in RATIOS:
+        raise ValueError(f"ratio is {ratio!r}; expected one of {', '.join(map(repr, RATIOS))}.")
+    if advantages.shape[1] <= num_ranks:
+        raise ValueError(
+            f"advantages has {advantages.shape[1]} units; expected at least num_ranks + 1 = {num_ranks + 1}: "
+            "one for each rank and one for the end token."
+        )
+    if beta != 0.0 and ref_log_probs is None:
+        raise ValueError(f"beta is {beta}, but ref_log_probs is missing: the KL term needs the reference policy.")
+
+    batch, num_units = advantages.shape
+    present = unit_present(unit_ids, mask, num_units)
+    log_ratio = (log_probs - old_log_probs) * mask
+
+    if ratio == "token":
+        terms, clipped = _clipped_terms(
+            log_ratio.exp(), place_units(advantages, unit_ids), epsilon_low, epsilon_high, delta
+        )
+        unit_ratio = unit_mean(log_ratio.exp(), unit_ids, mask, num_units)
+        unit_terms = unit_mean(terms, unit_ids, mask, num_units)
+        clipped = unit_mean(clipped, unit_ids, mask, num_units)
+    else:
+        if ratio == "rank":
+            log_unit_ratio = rank_log_ratio(log_ratio, unit_ids, mask, num_units)
+        else:
+            log_unit_ratio = log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+        unit_ratio = log_unit_ratio.expand(batch, num_units).exp()
+        unit_terms, clipped = _clipped_terms(unit_ratio, advantages, epsilon_low, epsilon_high, delta)
+
+    if unit_weights is not None:
+        unit_terms = unit_terms * unit_weights
+    loss = -(unit_terms * present).sum() / (batch * num_ranks)
+    metrics = {"present": present, "ratio": unit_ratio.detach(), "clipped": clipped}
+
+    if ref_log_probs is not None:
+        gap = (ref_log_probs - log_probs) * mask
+        kl = unit_mean(gap.exp() - gap - 1, unit_ids, mask, num_units)
+        metrics["kl"] = kl.detach()
+        loss = loss + beta * (kl * present).sum() / (batch * num_ranks)
+    return loss, metrics
+
+
+def _clipped_terms(
+    ratio: Tensor, advantages: Tensor, epsilon_low: float, epsilon_high: float, delta: float | None
+) -> tuple[Tensor, Tensor]:
+    """The pessimistic term `min(w A, clip(w) A)` and, as floats 0/1, where it no longer depends on the policy."""
+    cut_off = ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))
+    limited = ratio if delta is None else ratio.clamp(max=delta)
+    terms = torch.minimum(limited * advantages, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages)
+    return terms, cut_off.to(ratio.dtype)

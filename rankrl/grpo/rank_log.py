@@ -1,0 +1,70 @@
+"""What happens at each rank, collected over a logging step: sums over ranks for the console, full vectors for a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+class RankLog:
+    """Collects `(K,)` sums and counts per metric and hands out their means, by rank and by group of ranks.
+
+    Args:
+        num_ranks: K.
+
+    Example:
+        >>> log = RankLog(num_ranks=20)
+        >>> log.add("hit", sums, counts)  # (K,) each
+        >>> log.grouped()  # {"hit/all": ..., "hit/1-5": ..., "hit/6-10": ..., "hit/11-20": ...}
+    """
+
+    def __init__(self, num_ranks: int) -> None:
+        self.groups = {"all": slice(0, num_ranks)}
+        for first, last in ((1, 5), (6, 10), (11, num_ranks)):
+            if first <= num_ranks:
+                last = min(last, num_ranks)
+                self.groups[f"{first}-{last}"] = slice(first - 1, last)
+        self._sums: dict[str, np.ndarray] = {}
+        self._counts: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, sums: np.ndarray, counts: np.ndarray) -> None:
+        """Add what one batch saw of a metric: its sum and how many values it has, `(K,)` each."""
+        self._sums[name] = self._sums.get(name, 0) + np.asarray(sums, dtype=np.float64)
+        self._counts[name] = self._counts.get(name, 0) + np.asarray(counts, dtype=np.float64)
+
+    def grouped(self) -> dict[str, float]:
+        """Mean of each metric over all ranks, ranks 1-5, 6-10 and 11-K; groups without a value are left out."""
+        means = {}
+        for name, sums in self._sums.items():
+            for group, ranks in self.groups.items():
+                if count := self._counts[name][ranks].sum():
+                    means[f"{name}/{group}"] = float(sums[ranks].sum() / count)
+        return means
+
+    def vectors(self) -> dict[str, list[float | None]]:
+        """Mean of each metric at each rank, `None` where a rank has no value."""
+        return {
+            name: [float(s / c) if c else None for s, c in zip(sums, self._counts[name], strict=True)]
+            for name, sums in self._sums.items()
+        }
+
+    def clear(self) -> None:
+        """Forget everything: the next logging step begins."""
+        self._sums.clear()
+        self._counts.clear()
+
+
+def append_vectors(path: Path, step: int, vectors: Mapping[str, list[float | None]]) -> None:
+    """Append one JSON line of per-rank values; lines of later steps, left by a run that was resumed, are dropped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = []
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if lines and json.loads(lines[-1])["step"] >= step:
+            kept = [line for line in lines if json.loads(line)["step"] < step]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **vectors}) + "\n")

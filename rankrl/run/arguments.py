@@ -1,0 +1,94 @@
+"""The arguments that recipes share. TRL's own dataclasses (`SFTConfig`, `RankGRPOConfig`, `ModelConfig`) stand beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataArguments:
+    """Catalogue, dialogues and prompt: the same for every stage.
+
+    Args:
+        catalog: file of the catalogue (JSONL, CSV, JSON, Parquet; `.gz` too).
+        dialogues: the dialogues of this stage: a file, a saved dataset, or the name of one on the Hub.
+        line_template: how an item is written; tells items with equal lines apart.
+        columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
+        domain: keep only dialogues of this domain.
+        limit: keep only the first so many dialogues.
+        only_new_items: drop items from the truth that the dialogue has mentioned already.
+        prompt_template: `movie`, `book`, `generic`, or the path of your own jinja2 file.
+        max_prompt_length: tokens a prompt may take; by default what the model's context leaves.
+        enable_thinking: let models with a thinking switch think before the list.
+        allow_prompt_mismatch: start from a checkpoint that was trained with another prompt.
+    """
+
+    catalog: str = field(metadata={"help": "File of the catalogue."})
+    dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
+    line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
+    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (in YAML)."})
+    domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
+    limit: int | None = field(default=None, metadata={"help": "Keep only the first so many dialogues."})
+    only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
+    prompt_template: str = field(default="movie", metadata={"help": "movie, book, generic, or a jinja2 file."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens a prompt may take."})
+    enable_thinking: bool = field(default=False, metadata={"help": "Let the model think before the list."})
+    allow_prompt_mismatch: bool = field(default=False, metadata={"help": "Accept a checkpoint with another prompt."})
+
+
+@dataclass
+class SFTArguments(DataArguments):
+    """Stage 1: what the model imitates.
+
+    Args:
+        num_ranks: K, items in a list.
+        tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
+        tiny_context: and its longest input, in tokens.
+    """
+
+    num_ranks: int = field(default=20, metadata={"help": "K, items in a list."})
+    tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
+    tiny_context: int = field(default=512, metadata={"help": "Longest input of tiny-gpt2, in tokens."})
+
+
+@dataclass
+class RewardArguments(DataArguments):
+    """Stage 2: what a rank is rewarded with.
+
+    Args:
+        reward: `exp` or `log` (arXiv 2510.20150, section on returns).
+        gamma: discount of `exp`, above 1; infinity rewards a rank with its own item alone.
+        year_tolerance: accept a truth item whose year is off by so many years.
+        unknown_limit: largest share of truth items that may be missing from the catalogue.
+        fuzzy_min_score: also accept misspelt titles from this score (0-100) on; by default only exact ones count.
+    """
+
+    reward: str = field(default="exp", metadata={"help": "Family of the return: exp or log."})
+    gamma: float = field(default=math.inf, metadata={"help": "Discount of exp; inf: each rank its own item."})
+    year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
+    unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
+    fuzzy_min_score: float | None = field(default=None, metadata={"help": "Accept misspelt titles from this score on."})
+
+
+@dataclass
+class EvaluationArguments(DataArguments):
+    """Scores of one model on held-out dialogues.
+
+    Args:
+        model_name_or_path: a model, or the directory of a stage.
+        output: the JSON file the scores go to.
+        max_completion_length: tokens a list may take; proposed from the catalogue by default.
+        batch_size: prompts decoded at once.
+        year_tolerance: accept a truth item whose year is off by so many years.
+        shuffle_requests: seed; swap the requests between users, to see whether the model reads them.
+    """
+
+    model_name_or_path: str = field(default="", metadata={"help": "A model, or the directory of a stage."})
+    output: str = field(default="", metadata={"help": "JSON file for the scores."})
+    max_completion_length: int | None = field(default=None, metadata={"help": "Tokens a list may take."})
+    num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
+    batch_size: int = field(default=64, metadata={"help": "Prompts decoded at once."})
+    year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
+    shuffle_requests: int | None = field(default=None, metadata={"help": "Seed; swap requests between users."})
+    dtype: str = field(default="auto", metadata={"help": "Precision of the weights."})

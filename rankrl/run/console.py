@@ -1,0 +1,61 @@
+"""What a person sees while a stage trains: one row of the numbers that matter, and the time left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+
+# Heading -> key of the training log.
+SFT_COLUMNS = {"loss": "loss", "token acc": "mean_token_accuracy", "eval loss": "eval_loss"}
+RANK_GRPO_COLUMNS = {
+    "reward": "reward",
+    "hit": "hit/all",
+    "in catalog": "in_catalog/all",
+    "repeat": "repeat/all",
+    "length": "list_length",
+    "informative": "informative/all",
+    "entropy": "entropy/all",
+    "KL": "kl/all",
+}
+
+
+class ConsoleCallback(TrainerCallback):
+    """Prints a row at every logging step, in the place of transformers' bar and dictionaries.
+
+    Args:
+        columns: heading -> key of the log. A number that a step does not have is left blank.
+    """
+
+    def __init__(self, columns: dict[str, str]) -> None:
+        self.columns = columns
+        self._rows = 0
+        self._started = (0.0, 0)
+
+    @classmethod
+    def install(cls, trainer: Trainer, columns: dict[str, str]) -> None:
+        """Replace the trainer's own progress output."""
+        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(cls(columns))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._started = (time.monotonic(), state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or not logs or not any(key in logs for key in self.columns.values()):
+            return
+        if self._rows % 20 == 0:
+            print(f"{'step':>11}  " + "  ".join(f"{heading:>11}" for heading in self.columns) + "    time left")
+        self._rows += 1
+        cells = (f"{logs[key]:11.4g}" if logs.get(key) is not None else " " * 11 for key in self.columns.values())
+        place = f"{state.global_step}/{state.max_steps}"
+        print(f"{place:>11}  " + "  ".join(cells) + f"    {self._time_left(state):>9}", flush=True)
+
+    def _time_left(self, state: Any) -> str:
+        begun, first_step = self._started
+        if (steps := state.global_step - first_step) <= 0:
+            return ""
+        left = round((time.monotonic() - begun) / steps * (state.max_steps - state.global_step))
+        return f"{left // 60}:{left % 60:02d}"

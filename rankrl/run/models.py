@@ -1,0 +1,149 @@
+"""Loading the model a recipe starts from: a name, a directory, an adapter directory, or a tiny GPT-2 made on the spot."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+TINY_GPT2 = "tiny-gpt2"
+
+# One turn a line: the shape of the common chat templates, and nothing else.
+_TINY_CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+
+
+def is_adapter(name_or_path: str | Path) -> bool:
+    """Is this a directory that holds a peft adapter and no full model?"""
+    return (Path(name_or_path) / "adapter_config.json").is_file()
+
+
+def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
+    """The tokenizer of a model, or of an adapter (its own, else that of its base model)."""
+    path = Path(name_or_path)
+    if is_adapter(path) and not (path / "tokenizer_config.json").is_file():
+        name_or_path = _base_of(path)
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_policy(
+    name_or_path: str | Path, *, merge_adapter: bool = False, trainable: bool = True, **model_kwargs: Any
+) -> Any:
+    """Load the model that a stage starts from.
+
+    Args:
+        name_or_path: a model's name or directory, or the directory of an adapter.
+        merge_adapter: merge an adapter into its base model. Without it the adapter is loaded as it is, and trained
+            further where `trainable` (TRL then keeps a frozen copy of it as the KL reference).
+        trainable: will the adapter be trained?
+        **model_kwargs: passed to `from_pretrained`: `dtype`, `attn_implementation`, `quantization_config`, ...
+
+    Returns:
+        A `PreTrainedModel`, or a `PeftModel` for an adapter that was not merged.
+
+    Raises:
+        FileNotFoundError: if an adapter names a base model directory that does not exist any more.
+    """
+    if not is_adapter(name_or_path):
+        return AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
+    base = AutoModelForCausalLM.from_pretrained(_base_of(Path(name_or_path)), **model_kwargs)
+    model = PeftModel.from_pretrained(base, str(name_or_path), is_trainable=trainable and not merge_adapter)
+    return model.merge_and_unload() if merge_adapter else model
+
+
+def _base_of(adapter: Path) -> str:
+    base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    looks_local = base.startswith((".", "/", "~")) or base.count("/") > 1
+    if looks_local and not Path(base).is_dir():
+        raise FileNotFoundError(
+            f"the adapter in {adapter} was trained on the model in {base}, which is not there any more. Put it back, or "
+            f"write its new place into `base_model_name_or_path` of {adapter / 'adapter_config.json'}."
+        )
+    return base
+
+
+def build_tiny_gpt2(
+    directory: str | Path,
+    texts: Iterable[str],
+    *,
+    vocab_size: int = 2048,
+    context: int = 512,
+    layers: int = 3,
+    width: int = 128,
+    heads: int = 4,
+    seed: int = 0,
+) -> str:
+    """Make a small untrained GPT-2 with a byte-level BPE tokenizer and a chat template, for a laptop or a test.
+
+    Args:
+        directory: where model and tokenizer are saved; left alone if a model is there already.
+        texts: what the tokenizer learns its merges from: the training prompts and the catalogue's lines.
+        vocab_size: upper limit of the vocabulary.
+        context: longest input in tokens.
+        layers: number of transformer blocks.
+        width: hidden size.
+        heads: attention heads.
+        seed: of the initial weights.
+
+    Returns:
+        The directory, ready for `from_pretrained`.
+    """
+    from transformers import set_seed
+
+    directory = Path(directory)
+    if (directory / "config.json").is_file():
+        return str(directory)
+    tokenizer = _byte_level_bpe(texts, vocab_size, context)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    set_seed(seed)
+    model = GPT2LMHeadModel(config)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    logger.info("made a GPT-2 of %.2f M parameters in %s", model.num_parameters() / 1e6, directory)
+    return str(directory)
+
+
+def _byte_level_bpe(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    roles = [f"<|{role}|>" for role in ("system", "user", "assistant")]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|pad|>", "<|end|>", *roles],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=roles,
+        chat_template=_TINY_CHAT_TEMPLATE,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )

@@ -1,0 +1,141 @@
+"""The start of a run: read catalogue and dialogues, build the prompt, show one example, write down what this run is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+from transformers.trainer_utils import get_last_checkpoint
+
+from catalog import Catalog
+from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
+from rankrl.data.prompts import context_length
+from rankrl.grpo import LineTable, segment_ranks
+from rankrl.run.arguments import DataArguments
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("rankrl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "rapidfuzz")
+_RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
+
+
+def read_data(args: DataArguments) -> tuple[Catalog, list[Dialogue]]:
+    """The catalogue and the dialogues that the arguments name, filtered as they say."""
+    catalog = Catalog.load(args.catalog, line_template=args.line_template)
+    dialogues = load_dialogues(args.dialogues, columns=args.columns, domain=args.domain, limit=args.limit)
+    if args.only_new_items:
+        dialogues, dropped = only_new_items(dialogues)
+        logger.info("%s", dropped)
+    logger.info("%d dialogues, catalogue of %d items (version %s)", len(dialogues), len(catalog), catalog.version[:12])
+    return catalog, dialogues
+
+
+def make_renderer(
+    args: DataArguments,
+    tokenizer: Any,
+    model_config: Any,
+    catalog: Catalog,
+    num_ranks: int,
+    max_completion_length: int | None = None,
+) -> tuple[PromptRenderer, int]:
+    """The prompt as the arguments say, in what the model's context leaves beside the list.
+
+    Args:
+        args: template, limit of the prompt, thinking switch.
+        tokenizer: of the model.
+        model_config: says how long the context is.
+        catalog: its lines say how many tokens a list takes.
+        num_ranks: K.
+        max_completion_length: tokens a list may take; by default proposed from the catalogue.
+
+    Returns:
+        The renderer, and the tokens a list may take.
+
+    Raises:
+        ValueError: if K lines cannot fit the completion, or the instruction not the context.
+    """
+
+    def renderer(max_prompt_tokens: int) -> PromptRenderer:
+        return PromptRenderer(
+            tokenizer,
+            args.prompt_template,
+            num_ranks=num_ranks,
+            max_prompt_tokens=max_prompt_tokens,
+            enable_thinking=args.enable_thinking,
+        )
+
+    context = context_length(model_config)
+    roomy = renderer(context)
+    completion = max_completion_length or roomy.max_completion_tokens(catalog.lines)
+    roomy.check_completion_budget(completion, catalog.lines)
+    return renderer(min(args.max_prompt_length or context, context - completion)), completion
+
+
+def show_example(prompt: str, completion_ids: list[int], tokenizer: Any, num_ranks: int) -> None:
+    """Print one rendered example, the tokens of its list coloured by the rank that they are credited to."""
+    table = LineTable.from_tokenizer(tokenizer)
+    ids = torch.tensor([completion_ids])
+    units = segment_ranks(ids, torch.ones_like(ids), table, num_ranks)[0].tolist()
+    text = Text()
+    for token, unit in zip(completion_ids, units, strict=True):
+        piece = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        style = "reverse" if unit == num_ranks else _RANK_COLOURS[unit % len(_RANK_COLOURS)]
+        text.append(piece, style=style if unit < num_ranks else "reverse")
+    console = Console()
+    console.rule("one example as the model sees it: prompt")
+    console.print(Text(prompt, style="dim"))
+    console.rule(f"its list, coloured by rank (K = {num_ranks})")
+    console.print(text)
+    console.rule()
+
+
+def checkpoint_to_resume(training_args: Any) -> str | None:
+    """`--resume_from_checkpoint latest` goes on from the newest checkpoint of the output directory, if there is one."""
+    wanted = training_args.resume_from_checkpoint
+    if wanted != "latest":
+        return wanted
+    return get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
+
+
+def write_manifest(output_dir: str | Path, catalog: Catalog, prompt_hash: str, *configs: Any, **facts: Any) -> None:
+    """Write `manifest.json`: versions, effective settings, data and prompt hashes. Never a key or a token."""
+    manifest = {
+        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "catalog": {"version": catalog.version, "items": len(catalog)},
+        "prompt_hash": prompt_hash,
+        "data": {c.dialogues: file_hash(c.dialogues) for c in configs if isinstance(c, DataArguments)},
+        "config": {type(c).__name__: _plain(c) for c in configs},
+        **facts,
+    }
+    path = Path(output_dir) / "manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def file_hash(path: str) -> str | None:
+    """SHA-256 of a file, 16 hex digits; `None` for what is no file (a name on the Hub)."""
+    if not Path(path).is_file():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
+    return {name: value for name, value in values.items() if "token" not in name or "tokens" in name}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Scripts for `accelerate launch` and plain `python`: parse arguments, build objects, run."""

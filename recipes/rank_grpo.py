@@ -1,0 +1,110 @@
+"""Stage 2: Rank-GRPO, from a model that writes lists to one that ranks them well.
+
+`--model_name_or_path` takes a model or an adapter directory. With `--use_peft` an adapter is merged and a new one is
+trained on top; without it, the adapter itself is trained on. Either way the KL reference is the policy at the start.
+
+    accelerate launch recipes/rank_grpo.py --config recipes/configs/rank_grpo.yaml --model_name_or_path runs/sft \\
+        --catalog CATALOG --dialogues TRAIN.jsonl
+"""
+
+from __future__ import annotations
+
+import logging
+
+from datasets import Dataset
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from catalog import Catalog
+from rankrl.data import Dialogue, PromptRenderer
+from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
+from rankrl.rewards import RankReward
+from rankrl.run.arguments import RewardArguments
+from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
+from rankrl.run.interrupt import train
+from rankrl.run.models import load_policy, load_tokenizer
+from rankrl.run.start import checkpoint_to_resume, make_renderer, read_data, show_example, write_manifest
+
+logger = logging.getLogger("rankrl.rank_grpo")
+
+
+def prompt_dataset(renderer: PromptRenderer, dialogues: list[Dialogue]) -> Dataset:
+    """Rendered prompts with what the reward needs to know of each dialogue."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": renderer.render(dialogue.messages).text,
+                "ground_truth": [item.to_struct() for item in dialogue.ground_truth],
+                "seen": [item.to_struct() for item in dialogue.seen],
+            }
+            for dialogue in dialogues
+        ]
+    )
+
+
+def make_reward(args: RewardArguments, catalog: Catalog, num_ranks: int) -> RankReward:
+    """The reward that the arguments describe."""
+    return RankReward(
+        catalog,
+        num_ranks,
+        kind=args.reward,
+        gamma=args.gamma,
+        year_tolerance=args.year_tolerance,
+        min_score=args.fuzzy_min_score,
+        unknown_limit=args.unknown_limit,
+    )
+
+
+def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: ModelConfig) -> None:
+    """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
+    catalog, dialogues = read_data(args)
+    tokenizer = load_tokenizer(model_args.model_name_or_path)
+    model = load_policy(model_args.model_name_or_path, merge_adapter=model_args.use_peft, dtype=model_args.dtype)
+
+    renderer, training_args.max_completion_length = make_renderer(
+        args, tokenizer, model.config, catalog, training_args.num_ranks, training_args.max_completion_length
+    )
+    renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
+
+    training_args.remove_unused_columns = False  # the reward reads ground_truth and seen
+    trainer = RankGRPOTrainer(
+        model,
+        make_reward(args, catalog, training_args.num_ranks),
+        training_args,
+        train_dataset=prompt_dataset(renderer, dialogues),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+    )
+    ConsoleCallback.install(trainer, RANK_GRPO_COLUMNS)
+    if trainer.is_world_process_zero():
+        logger.info("%s", renderer.report())
+        lines = catalog.lines[: training_args.num_ranks]
+        show_example(
+            renderer.render(dialogues[0].messages).text, renderer.completion(lines), tokenizer, len(lines)
+        )
+        write_manifest(
+            training_args.output_dir,
+            catalog,
+            renderer.hash,
+            args,
+            training_args,
+            model_args,
+            generation=trainer.generation_config.to_diff_dict() if not training_args.use_vllm else "vllm",
+        )
+    train(trainer, checkpoint_to_resume(training_args))
+    trainer.save_model()
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(training_args.output_dir)
+        renderer.save(training_args.output_dir)
+
+
+def cli() -> None:
+    """Parse YAML and flags, and train."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    parser = TrlParser((RewardArguments, RankGRPOConfig, ModelConfig))
+    parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
+    main(*parser.parse_args_and_config())
+
+
+if __name__ == "__main__":
+    cli()

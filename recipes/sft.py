@@ -1,0 +1,104 @@
+"""Stage 1: teach a model to write lists, by imitating one for each dialogue.
+
+A dialogue with `recommendations` (a teacher's list) is answered with them; where no dialogue has any, lists are made from
+what the user really wanted, filled up with what is popular.
+
+    accelerate launch recipes/sft.py --config recipes/configs/sft.yaml --catalog CATALOG --dialogues TRAIN.jsonl
+"""
+
+from __future__ import annotations
+
+import logging
+
+from datasets import Dataset
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+
+from catalog import Catalog
+from rankrl.data import Dialogue, PromptRenderer
+from rankrl.demonstrations import popular_items, truth_then_popular
+from rankrl.rewards import resolve_truth
+from rankrl.run.arguments import SFTArguments
+from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
+from rankrl.run.interrupt import train
+from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer
+from rankrl.run.start import checkpoint_to_resume, make_renderer, read_data, show_example, write_manifest
+
+logger = logging.getLogger("rankrl.sft")
+
+
+def demonstrations(catalog: Catalog, dialogues: list[Dialogue], num_ranks: int) -> list[list[str]]:
+    """The lines that each dialogue is answered with: the teacher's list, or truth filled up by popularity."""
+    if any(dialogue.recommendations for dialogue in dialogues):
+        rows = [[catalog.resolve(item) for item in dialogue.recommendations or ()] for dialogue in dialogues]
+        for dialogue, row in zip(dialogues, rows, strict=True):
+            if len(row) < num_ranks or -1 in row[:num_ranks]:
+                raise ValueError(
+                    f"dialogue {dialogue.id!r} demonstrates {len(row)} items, {row.count(-1)} of them not in the "
+                    f"catalogue; expected at least num_ranks = {num_ranks} that are. Lower num_ranks, or remap the lists."
+                )
+        return [[catalog.lines[item] for item in row[:num_ranks]] for row in rows]
+    logger.info("no dialogue has recommendations: lists are made from the truth, filled up by popularity")
+    truth = resolve_truth(catalog, [dialogue.ground_truth for dialogue in dialogues])
+    seen = [[catalog.resolve(item) for item in dialogue.seen] for dialogue in dialogues]
+    lists = truth_then_popular(truth, seen, popular_items(truth, len(catalog)), num_ranks)
+    return [[catalog.lines[item] for item in row] for row in lists.tolist()]
+
+
+def sft_dataset(renderer: PromptRenderer, dialogues: list[Dialogue], lists: list[list[str]]) -> Dataset:
+    """Token ids with a mask on the list, so that SFT sees the very prompt that RL and serving see."""
+    rows = (renderer.example(dialogue.messages, lines) for dialogue, lines in zip(dialogues, lists, strict=True))
+    return Dataset.from_list(list(rows))
+
+
+def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) -> None:
+    """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
+    catalog, dialogues = read_data(args)
+    lists = demonstrations(catalog, dialogues, args.num_ranks)
+
+    if model_args.model_name_or_path == TINY_GPT2:
+        texts = [message["content"] for dialogue in dialogues for message in dialogue.messages]
+        model_args.model_name_or_path = build_tiny_gpt2(
+            f"{training_args.output_dir}/{TINY_GPT2}",
+            [*texts, *("\n".join(lines) for lines in lists), *catalog.lines],
+            vocab_size=args.tiny_vocab_size,
+            context=args.tiny_context,
+            seed=training_args.seed,
+        )
+    tokenizer = load_tokenizer(model_args.model_name_or_path)
+    model = load_policy(model_args.model_name_or_path, dtype=model_args.dtype)
+    renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
+    renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
+
+    training_args.max_length = None  # the renderer has fitted every example; TRL would cut lists in silence
+    training_args.completion_only_loss = True
+    dataset = sft_dataset(renderer, dialogues, lists)
+    trainer = SFTTrainer(
+        model,
+        args=training_args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+    )
+    ConsoleCallback.install(trainer, SFT_COLUMNS)
+    if trainer.is_world_process_zero():
+        logger.info("%s", renderer.report())
+        show_example(
+            renderer.render(dialogues[0].messages).text, renderer.completion(lists[0]), tokenizer, args.num_ranks
+        )
+        write_manifest(training_args.output_dir, catalog, renderer.hash, args, training_args, model_args)
+    train(trainer, checkpoint_to_resume(training_args))
+    trainer.save_model()
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(training_args.output_dir)
+        renderer.save(training_args.output_dir)
+
+
+def cli() -> None:
+    """Parse YAML and flags, and train."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    main(*TrlParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config())
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,197 @@
+"""Advantages, ratios, loss value and loss gradient against plain Python loops in float64."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankrl.grpo import place_units, rank_advantages, rank_grpo_loss, rank_log_ratio
+
+K = 3
+
+
+def random_batch(seed: int, batch: int = 4, tokens: int = 9, units: int = K + 3) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, tokens + 1, (batch,), generator=generator)
+    mask = (torch.arange(tokens) < lengths[:, None]).long()
+    unit_ids = torch.randint(0, units, (batch, tokens), generator=generator).sort(1).values
+    unit_ids = unit_ids.masked_fill(mask == 0, -1)
+
+    def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
+
+    log_probs = normal(batch, tokens)
+    return {
+        "log_probs": log_probs,
+        "old_log_probs": log_probs + normal(batch, tokens, scale=0.1),
+        "ref_log_probs": log_probs + normal(batch, tokens, scale=0.3),
+        "unit_ids": unit_ids,
+        "mask": mask,
+        "advantages": normal(batch, units),
+    }
+
+
+def reference_loss(batch: dict[str, torch.Tensor], ratio: str, low: float, high: float, beta: float) -> torch.Tensor:
+    """Eq. 6, term by term."""
+    total = torch.zeros((), dtype=torch.float64)
+    rows = batch["log_probs"].shape[0]
+    for b in range(rows):
+        tokens = [t for t in range(batch["mask"].shape[1]) if batch["mask"][b, t]]
+        log_ratio = {t: batch["log_probs"][b, t] - batch["old_log_probs"][b, t] for t in tokens}
+        whole = torch.stack(list(log_ratio.values())).mean()
+        for unit in sorted({int(batch["unit_ids"][b, t]) for t in tokens}):
+            members = [t for t in tokens if batch["unit_ids"][b, t] == unit]
+            advantage = batch["advantages"][b, unit]
+            if ratio == "token":
+                logs = [log_ratio[t] for t in members]
+            else:
+                logs = [whole if ratio == "sequence" else torch.stack([log_ratio[t] for t in members]).mean()]
+            terms = [
+                torch.minimum(w * advantage, w.clamp(1 - low, 1 + high) * advantage) for w in map(torch.exp, logs)
+            ]
+            gaps = [batch["ref_log_probs"][b, t] - batch["log_probs"][b, t] for t in members]
+            kl = torch.stack([g.exp() - g - 1 for g in gaps]).mean()
+            total = total - torch.stack(terms).mean() + beta * kl
+    return total / (rows * K)
+
+
+def run(batch: dict[str, torch.Tensor], **options) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    tensors = {name: batch[name] for name in ("log_probs", "old_log_probs", "unit_ids", "mask", "advantages")}
+    return rank_grpo_loss(**tensors, num_ranks=K, epsilon_low=0.06, epsilon_high=0.08, **options)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["rank", "token", "sequence"]))
+def test_loss_and_gradient_agree_with_loops(seed: int, ratio: str) -> None:
+    batch = random_batch(seed)
+    batch["log_probs"].requires_grad_()
+    loss, _ = run(batch, ratio=ratio, ref_log_probs=batch["ref_log_probs"], beta=0.3)
+    (gradient,) = torch.autograd.grad(loss, batch["log_probs"])
+    expected = reference_loss(batch, ratio, 0.06, 0.08, 0.3)
+    (expected_gradient,) = torch.autograd.grad(expected, batch["log_probs"])
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-9)
+
+
+def test_worked_example() -> None:
+    # One list, two ranks: two tokens (ratio e^0.05, unclipped) and one token (ratio e^0.2, clipped at 1.08).
+    log_probs = torch.tensor([[0.1, 0.0, 0.2]], dtype=torch.float64)
+    loss, metrics = rank_grpo_loss(
+        log_probs,
+        torch.zeros_like(log_probs),
+        torch.tensor([[0, 0, 1]]),
+        torch.ones(1, 3),
+        torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64),
+        num_ranks=2,
+        epsilon_low=0.06,
+        epsilon_high=0.08,
+    )
+    assert loss.item() == pytest.approx(-(2 * math.exp(0.05) + 1.08) / 2)
+    assert metrics["clipped"][0].tolist() == [0, 1, 0]
+    assert metrics["present"][0].tolist() == [True, True, False]
+
+
+@given(st.integers(0, 1000))
+def test_on_policy_rank_and_token_ratio_have_the_same_gradient(seed: int) -> None:
+    batch = random_batch(seed)
+    gradients = []
+    for ratio in ("rank", "token"):
+        log_probs = batch["log_probs"].clone().requires_grad_()
+        loss, _ = run({**batch, "log_probs": log_probs, "old_log_probs": log_probs.detach()}, ratio=ratio)
+        gradients.append(torch.autograd.grad(loss, log_probs)[0])
+    torch.testing.assert_close(*gradients)
+
+
+def test_long_titles_weigh_no_more_than_short_ones() -> None:
+    log_probs = torch.zeros(1, 11, dtype=torch.float64, requires_grad=True)
+    unit_ids = torch.tensor([[0] + [1] * 10])
+    loss, _ = rank_grpo_loss(
+        log_probs,
+        log_probs.detach(),
+        unit_ids,
+        torch.ones(1, 11),
+        torch.ones(1, 3, dtype=torch.float64),
+        num_ranks=2,
+        epsilon_low=0.06,
+        epsilon_high=0.08,
+    )
+    (gradient,) = torch.autograd.grad(loss, log_probs)
+    assert gradient[0, 0].item() == pytest.approx(gradient[0, 1:].sum().item())
+
+
+def test_missing_rank_adds_nothing_and_the_denominator_stays() -> None:
+    batch = random_batch(3)
+    half = {name: values[:2] for name, values in batch.items()}, {name: values[2:] for name, values in batch.items()}
+    whole, _ = run(batch)
+    torch.testing.assert_close(whole, sum(run(part)[0] for part in half) / 2)
+
+
+def test_delta_limits_the_unclipped_ratio() -> None:
+    arguments = {
+        "log_probs": torch.tensor([[2.0]]),
+        "old_log_probs": torch.tensor([[0.0]]),
+        "unit_ids": torch.tensor([[0]]),
+        "mask": torch.ones(1, 1),
+        "advantages": torch.tensor([[-1.0, 0.0]]),
+    }
+    loss, _ = rank_grpo_loss(**arguments, num_ranks=1, epsilon_low=0.1, epsilon_high=0.1, delta=3.0)
+    assert loss.item() == pytest.approx(3.0)
+
+
+def test_unit_weights_multiply_the_policy_term_only() -> None:
+    batch = random_batch(5)
+    weights = torch.zeros_like(batch["advantages"])
+    loss, metrics = run(batch, unit_weights=weights, ref_log_probs=batch["ref_log_probs"], beta=1.0)
+    assert loss.item() == pytest.approx((metrics["kl"] * metrics["present"]).sum().item() / (4 * K))
+
+
+@given(st.integers(0, 1000), st.sampled_from(["group", "batch", "none"]))
+def test_advantages_agree_with_loops(seed: int, scale: str) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    returns = torch.randint(0, 3, (6, K), generator=generator).double()
+    advantages = rank_advantages(returns, 3, scale)
+    for group in range(2):
+        for rank in range(K):
+            cell = [returns[3 * group + i, rank].item() for i in range(3)]
+            mean = sum(cell) / 3
+            spread = {
+                "group": math.sqrt(sum((r - mean) ** 2 for r in cell) / 2) + 1e-4,
+                "batch": returns.std().item() + 1e-4,
+                "none": 1.0,
+            }[scale]
+            for i in range(3):
+                assert advantages[3 * group + i, rank].item() == pytest.approx((cell[i] - mean) / spread, abs=1e-9)
+
+
+def test_a_list_without_score_is_left_out() -> None:
+    returns = torch.tensor([[1.0], [3.0], [math.nan]], dtype=torch.float64)
+    root = math.sqrt(2) + 1e-4
+    assert rank_advantages(returns, 3)[:, 0].tolist() == pytest.approx([-1 / root, 1 / root, 0.0])
+
+
+def test_log_ratio_is_the_mean_over_the_units_tokens() -> None:
+    log_ratio = torch.tensor([[0.2, 0.4, 1.0, 9.0]])
+    unit_ids, mask = torch.tensor([[0, 0, 2, -1]]), torch.tensor([[1, 1, 1, 0]])
+    assert rank_log_ratio(log_ratio, unit_ids, mask, 3)[0].tolist() == pytest.approx([0.3, 0.0, 1.0])
+    assert place_units(torch.tensor([[5.0, 6.0, 7.0]]), unit_ids)[0].tolist() == [5, 5, 7, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ratio": "item"}, "ratio is 'item'"),
+        ({"beta": 0.1}, "ref_log_probs is missing"),
+    ],
+)
+def test_errors_teach(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(random_batch(0), **options)
+
+
+def test_narrow_advantages_and_odd_groups_are_refused() -> None:
+    batch = random_batch(0)
+    with pytest.raises(ValueError, match=r"expected at least num_ranks \+ 1"):
+        run({**batch, "advantages": batch["advantages"][:, :K]})
+    with pytest.raises(ValueError, match="groups of 4"):
+        rank_advantages(torch.zeros(6, K), 4)

@@ -1,0 +1,64 @@
+"""Training 4 steps equals training 2, resuming, and training 2 more: weight for weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+
+CASES = {
+    # Eight prompts, 2 lists each: a generation of 4 lists takes 2 prompts, so an epoch has 4 steps.
+    "inside an epoch": {"max_steps": 4},
+    "across an epoch boundary": {"max_steps": 4, "per_device_train_batch_size": 8, "num_train_epochs": 5},
+    "two iterations, two steps a generation": {"max_steps": 4, "num_iterations": 2, "steps_per_generation": 2},
+    "saved in the middle of a generation": {"max_steps": 4, "num_iterations": 3, "steps_per_generation": 1},
+    "gradient accumulation": {"max_steps": 4, "gradient_accumulation_steps": 2},
+    "LoRA": {"max_steps": 4, "peft": True},
+}
+
+
+def weights(trainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_resume_is_exact(case: str, make_trainer) -> None:
+    settings = dict(CASES[case])
+    peft_config = LoraConfig(task_type="CAUSAL_LM", r=4) if settings.pop("peft", False) else None
+
+    def build(name: str):
+        return make_trainer(name, peft_config=peft_config, save_strategy="steps", save_steps=2, **settings)
+
+    straight = build("straight")
+    start = weights(straight)
+    straight.train()
+
+    resumed = build("resumed")
+    checkpoint = Path(straight.args.output_dir) / "checkpoint-2"
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+
+    assert resumed.state.global_step == 4
+    moved = False
+    for name, value in weights(straight).items():
+        assert torch.equal(value, weights(resumed)[name]), f"{name} differs after the resume"
+        moved |= not torch.equal(value, start[name])
+    assert moved, "training changed no weight, so the comparison says nothing"
+
+
+def test_order_of_prompts_is_a_function_of_seed_and_epoch(make_trainer) -> None:
+    sampler, again = make_trainer()._get_train_sampler(), make_trainer()._get_train_sampler()
+    first = list(sampler)
+    sampler.set_epoch(1)
+    again.set_epoch(1)
+    assert list(sampler) == list(again) != first
+
+
+def test_a_checkpoint_of_another_trainer_is_refused(make_trainer) -> None:
+    trainer = make_trainer("one", save_strategy="steps", save_steps=1, max_steps=1)
+    trainer.train()
+    checkpoint = Path(trainer.args.output_dir) / "checkpoint-1"
+    (checkpoint / "rank_grpo_state_0.pt").unlink()
+    with pytest.raises(FileNotFoundError, match="Start a new run from its weights"):
+        make_trainer("two").train(resume_from_checkpoint=str(checkpoint))

@@ -1,0 +1,183 @@
+"""The trainer on a real tiny model: where it starts from, what it credits, what it logs, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from rankrl.run.models import load_policy
+from tests.grpo.conftest import NUM_RANKS, letters_reward
+
+LORA = LoraConfig(task_type="CAUSAL_LM", r=4)
+
+
+def first_log(trainer) -> dict[str, float]:
+    return next(entry for entry in trainer.state.log_history if "reward" in entry)
+
+
+@pytest.fixture
+def adapter_dir(policy_dir: Path, tmp_path: Path) -> Path:
+    """An SFT adapter that has moved away from its base."""
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(policy_dir), LORA)
+    torch.manual_seed(7)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("start", ["full", "new adapter", "adapter continued", "adapter merged under a new one"])
+def test_reference_is_the_policy_at_the_start(start: str, make_trainer, policy_dir: Path, adapter_dir: Path) -> None:
+    source = adapter_dir if "adapter " in start else policy_dir
+    new_adapter = start.endswith("new one") or start == "new adapter"
+
+    def build(name: str):
+        return make_trainer(
+            name,
+            model=load_policy(source, merge_adapter=new_adapter),
+            peft_config=LORA if new_adapter else None,
+            beta=0.1,
+            save_strategy="steps",
+            save_steps=1,
+        )
+
+    trainer = build("start")
+    trainer.train()
+    entry = first_log(trainer)
+    assert entry["kl/all"] == pytest.approx(0.0, abs=1e-6)
+    assert entry["ratio/all"] == pytest.approx(1.0, abs=1e-6)
+    assert trainer.state.log_history[1]["kl/all"] > 1e-7, "the policy did not move"
+
+    resumed = build("resumed")
+    resumed.train(resume_from_checkpoint=str(Path(trainer.args.output_dir) / "checkpoint-1"))
+    entry = next(e for e in resumed.state.log_history if e.get("step") == 2 and "reward" in e)
+    assert entry["kl/all"] == pytest.approx(trainer.state.log_history[1]["kl/all"], rel=1e-4)
+
+
+def test_a_model_changed_after_loading_is_refused(make_trainer, policy_dir: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(policy_dir)
+    with torch.no_grad():
+        model.transformer.wte.weight.add_(0.1)
+    with pytest.raises(ValueError, match="KL reference, loaded from .* differs from the policy"):
+        make_trainer(model=model)
+
+
+def test_rollout_places_advantages_on_the_ranks_they_belong_to(make_trainer) -> None:
+    trainer = make_trainer(early_stop_penalty=-0.5, end_of_list_bonus=0.25, overflow_penalty=-0.125)
+    present = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+    compared = torch.arange(12, dtype=torch.float64).reshape(4, 3) + 1
+    advantages = trainer._unit_advantages(compared, present)
+    assert advantages.tolist() == [
+        [1, 2, 3, 0.25, 0],  # complete
+        [4, 5, 0, -0.5, 0],  # ended early: the missing rank has no unit
+        [7, 8, 9, 0, -0.125],  # one line too many
+        [10, 11, 12, 0, 0],  # cut by the length limit
+    ]
+
+
+def test_list_level_reward_is_the_lists(make_trainer) -> None:
+    trainer = make_trainer(max_steps=1)
+    trainer.train()
+    entry = first_log(trainer)
+    assert entry["reward"] == pytest.approx(entry["return/all"] * NUM_RANKS, rel=1e-5)
+
+
+def length_reward(completions: list[str], **columns) -> list[float]:
+    return [len(text) / 10 for text in completions]
+
+
+def test_scalar_and_rank_rewards_add_up_with_their_weights(make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=[letters_reward, length_reward], reward_weights=[1.0, 0.5], max_steps=1)
+    batch = [next(iter(trainer.train_dataset))] * 4
+    completions = ["aa\nbb\n", "ab\n", "xyz", "oo\naa\nii\n"]
+    ids = [trainer._tokenizer.encode(text) for text in completions]
+    trainer._calculate_rewards(batch, [row["prompt"] for row in batch], completions, ids)
+    expected = [[1, 0, 0], [0.5, 0, 0], [0, 0, 0], [1, 1, 1]]
+    for row, per_rank, text in zip(trainer._returns.tolist(), expected, completions, strict=True):
+        assert row == pytest.approx([value + 0.5 * len(text) / 10 for value in per_rank])
+    assert trainer._list_rewards.tolist() == pytest.approx(
+        [sum(per_rank) + 0.5 * len(text) / 10 for per_rank, text in zip(expected, completions, strict=True)]
+    )
+
+
+def test_an_unscored_list_carries_no_signal(make_trainer) -> None:
+    def sometimes(completions: list[str], **columns) -> list:
+        return [None if i == 0 else [0.0, float(i), 1.0] for i, _ in enumerate(completions)]
+
+    trainer = make_trainer(reward_funcs=sometimes, max_steps=1)
+    trainer.train()
+    assert math.isfinite(first_log(trainer)["loss"])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        ([0.0, 1.0], "returned 2 values for a completion; expected num_ranks = 3"),
+        ([0.0, math.nan, 1.0], "returned NaN or infinity"),
+        (math.nan, "returned NaN or infinity"),
+    ],
+)
+def test_bad_rewards_are_errors(rewards, message: str, make_trainer) -> None:
+    def bad(completions: list[str], **columns) -> list:
+        return [rewards for _ in completions]
+
+    with pytest.raises(ValueError, match=message):
+        make_trainer(reward_funcs=bad).train()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"aggregation": "trl", "ratio": "token", "loss_type": "bnpo"},
+        {"advantage": "sequence"},
+        {"ratio": "sequence", "num_iterations": 2},
+        {"scale_rewards": "batch", "mask_truncated_completions": True},
+    ],
+)
+def test_variants_train(settings: dict, make_trainer) -> None:
+    trainer = make_trainer(**settings)
+    trainer.train()
+    assert math.isfinite(trainer.state.log_history[-1]["train_loss"])
+
+
+def test_log_holds_groups_and_the_file_full_vectors(make_trainer) -> None:
+    trainer = make_trainer()
+    trainer.train()
+    entry = first_log(trainer)
+    for name in ("return", "informative", "ratio", "clipped", "entropy", "kl"):
+        assert f"{name}/all" in entry
+        assert f"{name}/1-3" in entry
+    rows = [json.loads(line) for line in (Path(trainer.args.output_dir) / "ranks_train.jsonl").open()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(len(row["return"]) == NUM_RANKS for row in rows)
+    assert sum(rows[0]["return"]) == pytest.approx(entry["reward"], rel=1e-5)
+
+
+def test_rendered_prompts_get_no_second_begin_token(make_trainer, llama3_tokenizer) -> None:
+    trainer = make_trainer()
+    trainer._tokenizer = llama3_tokenizer
+    ids, _, _ = trainer._tokenize_prompts([f"{llama3_tokenizer.bos_token}Heat"])
+    assert ids[0].count(llama3_tokenizer.bos_token_id) == 1
+
+
+def test_training_raises_the_reward(make_trainer) -> None:
+    trainer = make_trainer(
+        max_steps=25, per_device_train_batch_size=32, num_generations=8, learning_rate=2e-2, beta=0.0,
+        lr_scheduler_type="constant",
+    )
+    trainer.train()
+    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
+    assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5])
+
+
+def test_peft_model_keeps_its_reference_adapter(make_trainer, adapter_dir: Path) -> None:
+    trainer = make_trainer(model=load_policy(adapter_dir), beta=0.1)
+    assert isinstance(trainer.model, PeftModel)
+    assert "ref" in trainer.model.peft_config
