@@ -109,7 +109,7 @@ def checkpoint_to_resume(training_args: Any) -> str | None:
 def write_manifest(output_dir: str | Path, catalog: Catalog, prompt_hash: str, *configs: Any, **facts: Any) -> None:
     """Write `manifest.json`: versions, effective settings, data and prompt hashes. Never a key or a token."""
     manifest = {
-        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": versions(),
         "catalog": {"version": catalog.version, "items": len(catalog)},
         "prompt_hash": prompt_hash,
         "data": {c.dialogues: file_hash(c.dialogues) for c in configs if isinstance(c, DataArguments)},
@@ -119,6 +119,11 @@ def write_manifest(output_dir: str | Path, catalog: Catalog, prompt_hash: str, *
     path = Path(output_dir) / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
 
 
 def file_hash(path: str) -> str | None:

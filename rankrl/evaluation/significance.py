@@ -1,0 +1,126 @@
+"""How sure a mean is: bootstrap intervals that draw whole dialogues.
+
+The rows of one dialogue share its user and most of its text, so they are no independent observations. Drawing rows
+would make intervals too narrow; here a draw takes a dialogue with all of its rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_WEIGHTS_AT_ONCE = 4_000_000  # 32 MB of draw counts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the interval it lies in, in the unit of the values."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, value: Any) -> "Interval":
+        """Read an `Interval`, `{"mean", "low", "high"}` or a plain number (an interval without width)."""
+        if isinstance(value, Interval):
+            return value
+        if isinstance(value, dict):
+            return cls(**value)
+        return cls(float(value), float(value), float(value))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def dialogue_of(row_id: str) -> str:
+    """Return the dialogue a row belongs to: its id up to the last colon (`"redial:7:3"` -> `"redial:7"`).
+
+    An id without a colon is a dialogue of its own.
+    """
+    return row_id.rpartition(":")[0] or row_id
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    dialogues: Sequence[str],
+    *,
+    level: float = 0.95,
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean over rows and its percentile bootstrap interval over dialogues.
+
+    Args:
+        values: `(B,)`, one value per row.
+        dialogues: B names; rows with the same name are drawn together. `[dialogue_of(id) for id in ids]`.
+        level: the share of the draws that lie inside the interval.
+        num_samples: number of draws.
+        seed: same seed, same interval.
+
+    Returns:
+        `Interval`; without width if there is a single dialogue.
+
+    Raises:
+        ValueError: if there is no row, a value is not finite, or the lengths differ.
+    """
+    sums, counts = _sum_by_dialogue(values, dialogues)
+    rng = np.random.default_rng(seed)
+    means = np.concatenate([_resampled_means(sums, counts, size, rng) for size in _batch_sizes(num_samples, len(sums))])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+def bootstrap_difference(
+    values: ArrayLike,
+    baseline: ArrayLike,
+    dialogues: Sequence[str],
+    *,
+    level: float = 0.95,
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean of `values - baseline`, row by row, and its interval; arguments as for `bootstrap_mean`.
+
+    Paired: both systems answered the same rows, so what makes a row hard cancels. The difference is significant at
+    `1 - level` if the interval leaves out 0.
+    """
+    values, baseline = np.asarray(values, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if values.shape != baseline.shape:
+        raise ValueError(f"the two systems have {values.shape} and {baseline.shape} values; score the same rows.")
+    return bootstrap_mean(values - baseline, dialogues, level=level, num_samples=num_samples, seed=seed)
+
+
+def _sum_by_dialogue(values: ArrayLike, dialogues: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each dialogue's sum of values and number of rows, `(C,)` each."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (len(dialogues),) or not len(dialogues):
+        raise ValueError(f"got values of shape {values.shape} and {len(dialogues)} dialogue names; give one per row.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"value {int(np.argmin(np.isfinite(values)))} is not finite; leave such rows out knowingly.")
+    names, group = np.unique(np.asarray(dialogues), return_inverse=True)
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    np.add.at(sums, group, values)
+    np.add.at(counts, group, 1)
+    return sums, counts
+
+
+def _batch_sizes(num_samples: int, num_dialogues: int) -> list[int]:
+    at_once = max(1, _WEIGHTS_AT_ONCE // num_dialogues)
+    return [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
+
+
+def _resampled_means(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], num_samples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw C dialogues with replacement, `num_samples` times; how often each was drawn is all that matters."""
+    num_dialogues = len(sums)
+    drawn = rng.integers(num_dialogues, size=(num_samples, num_dialogues))
+    drawn += np.arange(num_samples)[:, None] * num_dialogues
+    weights = np.bincount(drawn.ravel(), minlength=num_samples * num_dialogues).reshape(num_samples, num_dialogues)
+    return (weights @ sums) / (weights @ counts)

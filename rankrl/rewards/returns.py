@@ -1,0 +1,66 @@
+"""Returns: what rank k is rewarded with, given the relevance of the ranks from k on."""
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ReturnKind = Literal["exp", "log"]
+
+
+def rank_returns(relevance: ArrayLike, kind: ReturnKind = "exp", gamma: float = math.inf) -> NDArray[np.float64]:
+    """Return what each rank is rewarded with.
+
+    A rank can influence only itself and the ranks after it, so its return leaves out what came before. With ranks
+    counted from 1:
+
+    - `"log"`: DCG@k:K, the sum over j >= k of rel_j / log2(j + 1);
+    - `"exp"`: the sum over j >= k of rel_j / gamma^(j - k), which is rel_k + r_(k+1) / gamma. With gamma = inf (the
+      paper's best) a rank is rewarded with its own relevance alone.
+
+    Args:
+        relevance: `(B, K)` gains, as from `relevance`.
+        kind: `"exp"` or `"log"`.
+        gamma: discount of `"exp"`, above 1; not used by `"log"`.
+
+    Returns:
+        `(B, K)` float64.
+
+    Raises:
+        ValueError: if the shape, the kind or gamma is not one of the above.
+
+    Example:
+        >>> rank_returns([[0.0, 1.0, 1.0]], "exp", gamma=2.0)
+        array([[0.75, 1.5 , 1.  ]])
+
+    Source: arXiv 2510.20150, the `log` and `exp_Γ` families of rank-level returns.
+    """
+    check_return(kind, gamma)
+    gains = np.asarray(relevance, dtype=np.float64)
+    if gains.ndim != 2:
+        raise ValueError(f"relevance must be a (B, K) array, got shape {gains.shape}.")
+    return _dcg_from_rank(gains) if kind == "log" else _discounted(gains, gamma)
+
+
+def check_return(kind: str, gamma: float) -> None:
+    """Raise a ValueError unless `kind` and `gamma` name a family of returns."""
+    if kind not in get_args(ReturnKind):
+        raise ValueError(f"kind is {kind!r}; expected 'exp' (rel_k + r_(k+1) / gamma) or 'log' (DCG from rank k on).")
+    if kind == "exp" and not gamma > 1:
+        raise ValueError(
+            f"gamma is {gamma}; it divides the return of the next rank, so it must be above 1. "
+            "Use math.inf to reward every rank with its own item alone."
+        )
+
+
+def _dcg_from_rank(gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    discounted = gains / np.log2(np.arange(2, gains.shape[1] + 2))
+    return np.cumsum(discounted[:, ::-1], axis=1)[:, ::-1]
+
+
+def _discounted(gains: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
+    returns = gains.copy()
+    for rank in range(gains.shape[1] - 2, -1, -1):
+        returns[:, rank] += returns[:, rank + 1] / gamma
+    return returns

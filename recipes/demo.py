@@ -1,0 +1,220 @@
+"""The whole path on a laptop: simulate users, SFT, Rank-GRPO, scores on held-out dialogues, a report.
+
+    python -m recipes.demo            # or: make demo
+
+Each stage is the command that a user would type; it is printed before it runs. Ctrl-C saves; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from catalog import Catalog
+from rankrl.data import Dialogue, load_dialogues, save_dialogues
+from rankrl.data.simulation import Choices, shuffled, simulate
+from rankrl.demonstrations import popular_items
+from rankrl.evaluation import (
+    Curve,
+    Example,
+    Scores,
+    comparison_table,
+    evaluate,
+    evaluate_ranked,
+    write_pictures,
+    write_report,
+)
+from rankrl.rewards import resolve_truth
+from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.start import versions
+from recipes.evaluate import ListWriter, to_json
+
+CONFIGS = Path(__file__).parent / "configs" / "demo"
+NUM_RANKS = 10
+TABLE = ("ndcg@10", "recall@10", "ndcg@5", "in_catalog", "repeats", "coverage@10")
+console = Console()
+
+
+def write_data(folder: Path, args: argparse.Namespace) -> None:
+    """Simulate users and write catalogue, dialogues and their true choice probabilities."""
+    if (folder / "truth.npz").is_file():
+        return
+    data = simulate(args.train, 0, args.test, seed=args.seed, num_ranks=NUM_RANKS)
+    folder.mkdir(parents=True, exist_ok=True)
+    data.catalog.save(folder / "catalog.jsonl")
+    save_dialogues(folder / "train.jsonl", data.train)
+    save_dialogues(folder / "test.jsonl", data.test)
+    data.choices.save(folder / "truth.npz")
+
+
+def run_stage(name: str, output: Path, args: argparse.Namespace, *flags: str) -> None:
+    """Run one recipe as its own process, unless it has finished before; go on from its last checkpoint."""
+    if (output / "rankrl_prompt.json").is_file():
+        console.print(f"[dim]{name} has finished before: {output}[/dim]")
+        return
+    data = output.parent / "data"
+    command = [
+        *(sys.executable, "-m", f"recipes.{name}", "--config", str(CONFIGS / f"{name}.yaml")),
+        *("--catalog", str(data / "catalog.jsonl"), "--dialogues", str(data / "train.jsonl")),
+        *("--output_dir", str(output), "--seed", str(args.seed), "--resume_from_checkpoint", "latest"),
+        *flags,
+    ]
+    console.rule(f"[bold]{name}")
+    console.print(f"[dim]{' '.join(command)}[/dim]", highlight=False)
+    started = time.monotonic()
+    try:
+        status = subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:  # the recipe got it too, and has saved
+        status = 130
+    if status:
+        console.print(f"{name} stopped (exit {status}). The same command goes on where it was.")
+        sys.exit(status)
+    (output / "seconds").write_text(f"{time.monotonic() - started:.0f}\n", encoding="utf-8")
+
+
+def score_models(root: Path, catalog: Catalog, test: list[Dialogue]) -> tuple[dict[str, Scores], dict[str, list[str]]]:
+    """Greedy lists of both stages, and of the last one on requests swapped between users."""
+    scores, texts = {}, {}
+    swapped = shuffled(test)
+    for name in ("sft", "rank_grpo"):
+        console.print(f"evaluating {name}")
+        where = EvaluationArguments(catalog="", dialogues="", model_name_or_path=str(root / name))
+        writer = ListWriter.load(where, catalog)
+        texts[name] = writer.write(test)
+        scores[name] = evaluate(texts[name], test, catalog, num_ranks=NUM_RANKS)
+        if name == "rank_grpo":
+            scores["rank_grpo, requests shuffled"] = evaluate(
+                writer.write(swapped), swapped, catalog, num_ranks=NUM_RANKS
+            )
+    return scores, texts
+
+
+def score_yardsticks(root: Path, catalog: Catalog, test: list[Dialogue]) -> dict[str, Scores]:
+    """What needs no model: one list for everybody, and the list nobody can beat on average."""
+    train = load_dialogues(root / "data" / "train.jsonl")
+    popular = popular_items(resolve_truth(catalog, [d.ground_truth for d in train]), len(catalog))
+    truth = resolve_truth(catalog, [d.ground_truth for d in test])
+    seen = [{catalog.resolve(item) for item in d.seen} for d in test]
+    unseen = [[item for item in popular.tolist() if item not in row][:NUM_RANKS] for row in seen]
+    best = Choices.load(root / "data" / "truth.npz").best_lists(test, catalog, NUM_RANKS)
+    lists = {"popularity": np.array(unseen), "best_possible": best}
+    return {
+        name: evaluate_ranked(ranked, truth, ids=[d.id for d in test], num_items=len(catalog), seen=seen)
+        for name, ranked in lists.items()
+    }
+
+
+def learning_curves(root: Path) -> list[Curve]:
+    """What each stage logged, as pictures."""
+    sft, rl = (read_log(root / name) for name in ("sft", "rank_grpo"))
+    groups = {f"ranks {group}": series(rl, f"hit/{group}") for group in ("1-5", "6-10")}
+    return [
+        Curve("SFT: loss on the teacher's lists", "step", "loss", {"loss": series(sft, "loss")}),
+        Curve("Rank-GRPO: hits of sampled lists, by rank", "step", "hit rate", groups, window=5),
+        Curve(
+            "Rank-GRPO: lists stay well-formed",
+            "step",
+            "share",
+            {name: series(rl, f"{key}/all") for name, key in (("in catalogue", "in_catalog"), ("repeats", "repeat"))},
+            window=5,
+        ),
+        Curve("Rank-GRPO: distance from the SFT model", "step", "KL per rank", {"KL": series(rl, "kl/all")}, window=5),
+    ]
+
+
+def read_log(stage: Path) -> list[dict[str, Any]]:
+    """The log that transformers keeps of a finished stage."""
+    return json.loads((stage / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+
+
+def series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one logged number."""
+    rows = [(entry["step"], entry[key]) for entry in log if key in entry]
+    return [float(step) for step, _ in rows], [float(value) for _, value in rows]
+
+
+def report(root: Path, args: argparse.Namespace) -> None:
+    """Score both stages on the held-out dialogues and write metrics.json, pictures and report.html."""
+    console.rule("[bold]held-out dialogues")
+    catalog = Catalog.load(root / "data" / "catalog.jsonl")
+    test = load_dialogues(root / "data" / "test.jsonl")
+    models, texts = score_models(root, catalog, test)
+    scores = {**models, **score_yardsticks(root, catalog, test)}
+    gain = scores["rank_grpo"].differences(scores["sft"])["ndcg@10"]
+
+    summaries = {name: s.summary() for name, s in scores.items()}
+    shuffled_scores = summaries.pop("rank_grpo, requests shuffled")
+    seconds = {name: int((root / name / "seconds").read_text()) for name in ("sft", "rank_grpo")}
+    metrics = {**summaries, "requests_shuffled": shuffled_scores, "seconds": seconds, "seed": args.seed}
+    (root / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+    systems = {name: to_json(s) for name, s in scores.items()}
+    shown = {
+        "systems": systems,
+        "curves": learning_curves(root),
+        "hit_rates": {name: scores[name].hit_rate_by_rank for name in ("sft", "rank_grpo", "best_possible")},
+    }
+    write_pictures(root, **shown)
+    write_report(
+        root / "report.html",
+        title="rankrl demo: from a teacher's lists to what users choose",
+        summary=(
+            f"A language model of 0.9 M parameters learned to recommend from {len(catalog)} films. Rank-GRPO changed its "
+            f"NDCG@10 on {len(test)} held-out dialogues by {gain} (95 % interval, paired)."
+        ),
+        metrics=TABLE,
+        examples=[
+            Example.of(d, {name: texts[name][row] for name in texts}, catalog, num_ranks=NUM_RANKS)
+            for row, d in enumerate(test[:6])
+        ],
+        facts={
+            "Data": {"catalogue": f"{len(catalog)} films", "train": args.train, "test": args.test, "seed": args.seed},
+            "Time (s)": seconds,
+            "Versions": versions(),
+        },
+        **shown,
+    )
+    console.print(comparison_table(systems, TABLE, title=f"{len(test)} held-out dialogues, 95 % intervals"))
+    console.print(f"NDCG@10 gained by Rank-GRPO over SFT, paired: {gain}")
+    console.print(f"Pictures and the full story: [bold]{root / 'report.html'}[/bold]")
+
+
+def main() -> None:
+    """Run what has not been run yet, then report."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder of everything this run writes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=int, default=4000, help="simulated dialogues to train on")
+    parser.add_argument("--test", type=int, default=500, help="held-out dialogues")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    refuse_other_settings(args)
+    write_data(args.output / "data", args)
+    run_stage("sft", args.output / "sft", args)
+    run_stage("rank_grpo", args.output / "rank_grpo", args, "--model_name_or_path", str(args.output / "sft"))
+    report(args.output, args)
+
+
+def refuse_other_settings(args: argparse.Namespace) -> None:
+    """A folder holds one demo: half of another one must not be taken for this one's."""
+    settings = {"seed": args.seed, "train": args.train, "test": args.test}
+    path = args.output / "demo.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != settings:
+            sys.exit(f"{args.output} holds a demo with {before}, not {settings}. Name another folder with --output.")
+    args.output.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Scores of a model on held-out dialogues: one greedy list for each, under one fixed protocol.
+
+    python recipes/evaluate.py --model_name_or_path runs/rank_grpo --catalog CATALOG --dialogues TEST.jsonl \\
+        --output runs/rank_grpo/test.json
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from trl import TrlParser
+
+from catalog import Catalog
+from rankrl.data import Dialogue, PromptRenderer
+from rankrl.data.simulation import shuffled
+from rankrl.evaluation import Scores, comparison_table, evaluate, generate_lists
+from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.models import load_policy, load_tokenizer
+from rankrl.run.start import make_renderer, read_data
+
+logger = logging.getLogger("rankrl.evaluate")
+
+
+@dataclass(frozen=True)
+class ListWriter:
+    """A model with the prompt it was trained on: dialogues in, lists as text out."""
+
+    model: Any
+    tokenizer: Any
+    renderer: PromptRenderer
+    max_completion_length: int
+
+    @classmethod
+    def load(cls, args: EvaluationArguments, catalog: Catalog) -> ListWriter:
+        """Load model, tokenizer and prompt; a model without a recorded prompt gets the one the arguments describe."""
+        path = args.model_name_or_path
+        tokenizer = load_tokenizer(path)
+        model = load_policy(path, trainable=False, dtype=args.dtype)
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        if (Path(path) / "rankrl_prompt.json").is_file():
+            renderer = PromptRenderer.load(path, tokenizer, allow_mismatch=args.allow_prompt_mismatch)
+            length = args.max_completion_length or renderer.max_completion_tokens(catalog.lines)
+        else:
+            renderer, length = make_renderer(
+                args, tokenizer, model.config, catalog, args.num_ranks or 20, args.max_completion_length
+            )
+        return cls(model, tokenizer, renderer, length)
+
+    def write(self, dialogues: Sequence[Dialogue], batch_size: int = 64, progress: bool = True) -> list[str]:
+        """One greedy list for each dialogue, as the model wrote it."""
+        prompts = [self.renderer.render(dialogue.messages).token_ids for dialogue in dialogues]
+        return generate_lists(
+            self.model,
+            self.tokenizer,
+            prompts,
+            max_new_tokens=self.max_completion_length,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+
+def to_json(scores: Scores) -> dict[str, Any]:
+    """Every metric with its 95 % interval over dialogues."""
+    return {metric: interval.to_json() for metric, interval in scores.intervals().items()}
+
+
+def main(args: EvaluationArguments) -> Scores:
+    """Write lists, score them, print the table, and save scores and lists where `--output` says."""
+    catalog, dialogues = read_data(args)
+    if args.shuffle_requests is not None:
+        dialogues = shuffled(dialogues, args.shuffle_requests)
+    writer = ListWriter.load(args, catalog)
+    texts = writer.write(dialogues, args.batch_size)
+    scores = evaluate(
+        texts, dialogues, catalog, num_ranks=writer.renderer.num_ranks, year_tolerance=args.year_tolerance
+    )
+    name = Path(args.model_name_or_path).name
+    Console().print(comparison_table({name: scores.intervals()}))
+    if args.output:
+        output = Path(args.output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lists = {dialogue.id: text for dialogue, text in zip(dialogues, texts, strict=True)}
+        report = {"model": args.model_name_or_path, "rows": len(scores.ids), "metrics": to_json(scores), "lists": lists}
+        output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return scores
+
+
+def cli() -> None:
+    """Parse YAML and flags, and evaluate."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    main(*TrlParser((EvaluationArguments,)).parse_args_and_config())
+
+
+if __name__ == "__main__":
+    cli()

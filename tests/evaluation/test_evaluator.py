@@ -1,0 +1,140 @@
+"""Scores of a few hand-worked lists, and that both roads (texts, ids) lead to the same numbers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog import Catalog
+from rankrl.data import Dialogue, load_dialogues
+from rankrl.evaluation import Example, Scores, evaluate, evaluate_ranked, mark_list
+
+DISCOUNT = 1 / np.log2(np.arange(2, 12))
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return Catalog([(title, 2000) for title in "ABCDEFGH"])
+
+
+def dialogue(row_id: str, truth: list[str], seen: tuple[str, ...] = ()) -> Dialogue:
+    return Dialogue(
+        row_id,
+        [{"role": "user", "content": "A film?"}],
+        [(title, 2000) for title in seen],
+        [(title, 2000) for title in truth],
+    )
+
+
+def text(*titles: str) -> str:
+    return "\n".join(f"{title} (2000)" for title in titles)
+
+
+def test_hand_worked(catalog: Catalog) -> None:
+    dialogues = [dialogue("s:1:0", ["B", "C"], seen=("A",)), dialogue("s:1:2", ["D"]), dialogue("s:2:0", ["H"])]
+    texts = [text("A", "X", "B", "B", "E"), text("D", "E"), ""]
+
+    scores = evaluate(texts, dialogues, catalog, num_ranks=5, ks=(1, 2, 5, 20))
+
+    ideal = DISCOUNT[:2].sum()
+    np.testing.assert_allclose(scores.rows["ndcg@5"], [DISCOUNT[0] / ideal, 1, 0])  # served: B is shown first
+    np.testing.assert_allclose(scores.rows["strict_ndcg@5"], [DISCOUNT[2] / ideal, 1, 0])  # strict: it is third
+    np.testing.assert_allclose(scores.rows["recall@1"], [0.5, 1, 0])
+    np.testing.assert_allclose(scores.rows["strict_recall@2"], [0, 1, 0])
+    np.testing.assert_allclose(scores.rows["mrr"], [1, 1, 0])
+    np.testing.assert_allclose(scores.rows["in_catalog"], [4 / 5, 1, 0])
+    np.testing.assert_allclose(scores.rows["repeats"], [1 / 4, 0, 0])
+    np.testing.assert_allclose(scores.rows["lines"], [5, 2, 0])
+    assert scores.totals == {"coverage@1": 2 / 8, "coverage@2": 3 / 8, "coverage@5": 3 / 8}
+    assert "ndcg@20" not in scores.rows  # above K
+    np.testing.assert_allclose(scores.hit_rate_by_rank, [1 / 3, 0, 1 / 3, 0, 0])
+    assert scores.dialogues == ["s:1", "s:1", "s:2"]
+    assert scores.summary()["recall@5"] == pytest.approx(0.5)
+
+
+def test_ids_and_texts_give_the_same_scores(catalog: Catalog) -> None:
+    dialogues = [dialogue(f"s:{row}:0", ["C"], seen=("B",)) for row in range(3)]
+    texts = [text("B", "C", "D"), text("C", "C", "A"), text("H", "G", "F")]
+    by_text = evaluate(texts, dialogues, catalog, num_ranks=3)
+    by_id = evaluate_ranked(
+        [[1, 2, 3], [2, 2, 0], [7, 6, 5]],
+        [{2: 1.0}] * 3,
+        ids=[row.id for row in dialogues],
+        num_items=8,
+        seen=[[1]] * 3,
+    )
+    assert by_text.summary() == by_id.summary()
+    assert list(by_text.rows) == list(by_id.rows)
+    assert "ndcg@3" in by_id.rows  # no cut of the default ones fits three ranks, so K itself
+
+
+def test_intervals_and_differences(catalog: Catalog) -> None:
+    dialogues = [dialogue(f"s:{row}:0", ["C"]) for row in range(40)]
+    good = evaluate([text("C")] * 30 + [text("A")] * 10, dialogues, catalog, num_ranks=5)
+    bad = evaluate([text("C")] * 10 + [text("A")] * 30, dialogues, catalog, num_ranks=5)
+    interval = good.intervals()["ndcg@5"]
+    assert interval.low < interval.mean == 0.75 < interval.high
+    assert good.intervals(seed=1) == good.intervals(seed=1)
+    difference = good.differences(bad)["ndcg@5"]
+    assert 0 < difference.low < difference.mean == 0.5
+    with pytest.raises(ValueError, match="different rows"):
+        good.differences(Scores(("x",), bad.rows, bad.totals, bad.hit_rate_by_rank))
+
+
+def test_rows_without_a_known_truth_are_left_out_aloud(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    dialogues = [dialogue("s:1:0", ["A"]), dialogue("s:2:0", ["Nowhere"])]
+    with caplog.at_level(logging.WARNING):
+        scores = evaluate([text("A")] * 2, dialogues, catalog, num_ranks=5)
+    assert scores.ids == ("s:1:0",)
+    assert "1 of 2 rows want nothing that is in the catalogue" in caplog.text
+    assert "s:2:0" in caplog.text
+    with pytest.raises(ValueError, match="nothing to score"):
+        evaluate_ranked([[0]], [{}], ids=["s:1:0"], num_items=8)
+
+
+def test_wanted_items_that_were_seen_are_said_aloud(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    evaluate([text("A")], [dialogue("s:1:0", ["A", "B"], seen=("A",))], catalog, num_ranks=5)
+    assert "1 of 2 wanted items are in their row's `seen`" in caplog.text
+
+
+def test_one_text_per_row(catalog: Catalog) -> None:
+    with pytest.raises(ValueError, match="2 texts for 1 dialogues"):
+        evaluate(["", ""], [dialogue("s:1:0", ["A"])], catalog)
+    with pytest.raises(ValueError, match="1 rows of truth for 2 ids"):
+        evaluate_ranked([[0], [1]], [{0: 1.0}], ids=["a", "b"], num_items=8)
+
+
+def test_fuzzy_matches_count_only_when_asked() -> None:
+    catalog = Catalog([("Spirited Away", 2001), ("The Godfather", 1972)])
+    row = Dialogue("s:1:0", [{"role": "user", "content": "?"}], [], [("Spirited Away", 2001)])
+    assert evaluate(["Spirited Awey (2001)"], [row], catalog, num_ranks=1).summary()["ndcg@1"] == 0
+    assert evaluate(["Spirited Awey (2001)"], [row], catalog, num_ranks=1, min_score=85).summary()["ndcg@1"] == 1
+
+
+def test_a_marked_list_says_what_became_of_each_line(catalog: Catalog) -> None:
+    lines = mark_list("Sure:\n\n" + text("A", "B", "A", "X", "C", "D"), catalog, truth={1}, seen={2}, num_ranks=6)
+    assert [line.status for line in lines] == ["unknown", "miss", "hit", "repeat", "unknown", "seen"]
+    assert [line.text for line in lines][:3] == ["Sure:", "A (2000)", "B (2000)"]
+
+
+def test_an_example_holds_each_systems_list(catalog: Catalog) -> None:
+    example = Example.of(dialogue("s:1:0", ["B"]), {"sft": text("A"), "rank_grpo": text("B")}, catalog)
+    assert example.truth == ["B (2000)"]
+    assert {name: [line.status for line in lines] for name, lines in example.lists.items()} == {
+        "sft": ["miss"],
+        "rank_grpo": ["hit"],
+    }
+
+
+@pytest.mark.real_data
+def test_the_truth_itself_is_the_best_list_on_real_rows(real_data: Path) -> None:
+    catalog = Catalog.load(real_data / "redial" / "catalog.jsonl")
+    dialogues = load_dialogues(real_data / "redial" / "test.jsonl")[:400]
+    texts = ["\n".join(catalog.lines[catalog.resolve(item)] for item in row.ground_truth) for row in dialogues]
+    unseen = [Dialogue(row.id, row.messages, [], row.ground_truth) for row in dialogues]
+    best = evaluate(texts, unseen, catalog).summary()
+    assert best["ndcg@10"] == best["strict_ndcg@10"] == best["recall@20"] == best["in_catalog"] == 1
+    assert evaluate(texts, dialogues, catalog).summary()["ndcg@10"] < 1  # a tenth was mentioned before

@@ -1,0 +1,90 @@
+"""Intervals over dialogues: against a plain bootstrap, against theory, and what clusters do to the width."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, dialogue_of
+
+
+def test_the_dialogue_is_everything_before_the_last_colon() -> None:
+    assert dialogue_of("inspired:test_1:10") == dialogue_of("inspired:test_1:12") == "inspired:test_1"
+    assert dialogue_of("lonely") == "lonely"
+
+
+def test_agrees_with_drawing_dialogues_one_by_one() -> None:
+    rng = np.random.default_rng(1)
+    dialogues = [f"d{i}" for i in rng.integers(0, 30, size=90)]
+    values = rng.random(90)
+    groups = [values[[name == dialogue for name in dialogues]] for dialogue in sorted(set(dialogues))]
+    means = [
+        np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))]).mean() for _ in range(4000)
+    ]
+
+    interval = bootstrap_mean(values, dialogues, num_samples=4000)
+
+    assert interval.mean == pytest.approx(values.mean())
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.006)
+
+
+def test_independent_rows_give_the_normal_interval() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=4000)
+    interval = bootstrap_mean(values, [str(row) for row in range(4000)])
+    half = 1.96 * values.std() / np.sqrt(4000)
+    assert (interval.low, interval.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+def test_copies_of_a_row_in_one_dialogue_do_not_make_it_surer() -> None:
+    values = np.random.default_rng(0).random(50)
+    names = [f"d{row}" for row in range(50)]
+    copied, once = bootstrap_mean(np.repeat(values, 9), np.repeat(names, 9)), bootstrap_mean(values, names)
+    assert copied.to_json() == pytest.approx(once.to_json())
+
+
+def test_the_order_of_rows_does_not_matter_and_the_seed_does() -> None:
+    values, names = np.arange(6.0), list("aabbcc")
+    assert bootstrap_mean(values, names) == bootstrap_mean(values[::-1], names[::-1])
+    assert bootstrap_mean(values, names, seed=3) == bootstrap_mean(values, names, seed=3)
+
+
+def test_a_paired_difference_is_surer_than_two_means() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random(200)
+    names = [str(row) for row in range(200)]
+    better, worse = hard + 0.05 + 0.01 * rng.normal(size=200), hard
+    difference = bootstrap_difference(better, worse, names)
+    assert 0 < difference.low < 0.05 < difference.high
+    assert bootstrap_mean(better, names).low < bootstrap_mean(worse, names).high  # the means alone would not tell
+    assert bootstrap_difference(worse, worse, names) == Interval(0, 0, 0)
+
+
+def test_a_large_number_of_dialogues_is_drawn_in_parts() -> None:
+    values = np.random.default_rng(0).random(9000)
+    interval = bootstrap_mean(values, [str(row) for row in range(9000)], num_samples=1000)
+    assert interval.low < values.mean() < interval.high
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "message"),
+    [
+        ([], [], "one per row"),
+        ([1.0], ["a", "b"], "2 dialogue names"),
+        ([[1.0]], ["a"], "one per row"),
+        ([1.0, np.nan], ["a", "b"], "value 1 is not finite"),
+    ],
+)
+def test_bad_input(values: list, names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bootstrap_mean(values, names)
+
+
+def test_systems_must_have_answered_the_same_rows() -> None:
+    with pytest.raises(ValueError, match="score the same rows"):
+        bootstrap_difference([1.0, 2.0], [1.0], ["a", "b"])
+
+
+def test_intervals_survive_json() -> None:
+    interval = Interval(0.2, 0.1, 0.3)
+    assert Interval.parse(interval.to_json()) == Interval.parse(interval) == interval
+    assert Interval.parse(0.5) == Interval(0.5, 0.5, 0.5)

@@ -1,0 +1,117 @@
+"""Metrics against ir-measures (the reference of the field) on random lists, and by hand where it has no counterpart."""
+
+from __future__ import annotations
+
+import ir_measures
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ir_measures import RR, R, Success, nDCG
+
+from rankrl.metrics import (
+    coverage_at_k,
+    hit_rate_at_k,
+    in_catalog_share,
+    mrr,
+    ndcg_at_k,
+    recall_at_k,
+    repeat_share,
+)
+
+NUM_ITEMS = 12
+
+
+@st.composite
+def judged_lists(draw: st.DrawFn) -> tuple[np.ndarray, list[dict[int, float]]]:
+    """Lists without repeats, some lines unknown, and graded truth in tenths (trec_eval takes whole gains only)."""
+    num_rows, num_ranks = draw(st.integers(1, 4)), draw(st.integers(1, 8))
+    lists = [draw(st.permutations(range(NUM_ITEMS)))[:num_ranks] for _ in range(num_rows)]
+    ranked = np.array([[item if draw(st.booleans()) else -1 for item in row] for row in lists])
+    gain = st.integers(1, 10).map(lambda tenths: tenths / 10)
+    truth = [
+        draw(st.dictionaries(st.integers(0, NUM_ITEMS - 1), gain, min_size=1, max_size=6)) for _ in range(num_rows)
+    ]
+    return ranked, truth
+
+
+def reference(measure: ir_measures.Measure, ranked: np.ndarray, truth: list[dict[int, float]]) -> np.ndarray:
+    """Score by ir-measures; an unknown line is a document of its own that nobody wants."""
+    judged = {
+        str(row): {str(item): round(10 * gain) for item, gain in wanted.items()} for row, wanted in enumerate(truth)
+    }
+    run = {
+        str(row): {str(item) if item >= 0 else f"unknown {rank}": -float(rank) for rank, item in enumerate(items)}
+        for row, items in enumerate(ranked)
+    }
+    scores = np.zeros(len(truth))
+    for result in ir_measures.iter_calc([measure], judged, run):
+        scores[int(result.query_id)] = result.value
+    return scores
+
+
+@given(judged_lists(), st.integers(1, 10))
+def test_agrees_with_ir_measures(lists: tuple[np.ndarray, list[dict[int, float]]], k: int) -> None:
+    ranked, truth = lists
+    np.testing.assert_allclose(recall_at_k(ranked, truth, k), reference(R @ k, ranked, truth), atol=1e-9)
+    np.testing.assert_allclose(ndcg_at_k(ranked, truth, k), reference(nDCG @ k, ranked, truth), atol=1e-9)
+    np.testing.assert_allclose(hit_rate_at_k(ranked, truth, k), reference(Success @ k, ranked, truth), atol=1e-9)
+    np.testing.assert_allclose(mrr(ranked, truth), reference(RR, ranked, truth), atol=1e-9)
+    np.testing.assert_allclose(mrr(ranked, truth, k), reference(RR @ k, ranked, truth), atol=1e-9)
+
+
+@given(judged_lists(), st.integers(1, 10))
+def test_only_the_ideal_list_scores_one(lists: tuple[np.ndarray, list[dict[int, float]]], k: int) -> None:
+    _, truth = lists
+    ideal = np.full((len(truth), k), -1)
+    for row, wanted in enumerate(truth):
+        best = sorted(wanted, key=lambda item: -wanted[item])[:k]
+        ideal[row, : len(best)] = best
+    np.testing.assert_allclose(ndcg_at_k(ideal, truth, k), 1.0)
+
+
+def test_a_short_list_gets_no_easier_ideal() -> None:
+    """The official code takes the ideal from the model's own list: there a single hit alone would score 1."""
+    truth = [[1, 2, 3]]
+    ideal = 1 + 1 / np.log2(3) + 1 / np.log2(4)
+    np.testing.assert_allclose(ndcg_at_k([[1]], truth, 10), [1 / ideal])
+    np.testing.assert_allclose(ndcg_at_k([[1, -1, -1]], truth, 10), [1 / ideal])
+
+
+def test_a_repeat_earns_nothing_twice() -> None:
+    assert recall_at_k([[1, 1]], [[1, 2]], 2) == [0.5]
+    assert ndcg_at_k([[1, 1, 1]], [[1]], 3) == [1.0]
+
+
+def test_an_empty_truth_is_an_error_and_says_which_row() -> None:
+    for metric in (recall_at_k, ndcg_at_k, hit_rate_at_k):
+        with pytest.raises(ValueError, match="row 1 wants nothing.*1 of 2"):
+            metric([[1], [2]], [[1], []], 1)
+    with pytest.raises(ValueError, match="row 0 wants nothing"):
+        mrr([[1]], [[]])
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_is_positive(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k is {k}"):
+        recall_at_k([[1]], [[1]], k)
+    with pytest.raises(ValueError, match=f"k is {k}"):
+        coverage_at_k([[1]], 2, k)
+
+
+def test_in_catalog_share_counts_lines_not_ranks() -> None:
+    ranked = [[0, -1, 1, -1], [-1, -1, -1, -1], [0, 1, 2, 3], [-1, -1, -1, -1]]
+    assert in_catalog_share(ranked, [3, 2, 9, 0]).tolist() == [2 / 3, 0, 1, 0]
+    with pytest.raises(ValueError, match="list 0 has 2 lines but an item at rank 3"):
+        in_catalog_share(ranked, [2, 2, 9, 0])
+    with pytest.raises(ValueError, match="one count per list"):
+        in_catalog_share(ranked, [2])
+
+
+def test_repeats_and_coverage() -> None:
+    ranked = [[0, 0, 1, 0], [-1, -1, -1, -1], [3, -1, 2, 1]]
+    assert repeat_share(ranked).tolist() == [0.5, 0, 0]
+    assert coverage_at_k(ranked, 8, 1) == 2 / 8
+    assert coverage_at_k(ranked, 8, 4) == 4 / 8
+    with pytest.raises(ValueError, match="item 3, but the catalogue has 3"):
+        coverage_at_k(ranked, 3, 1)
