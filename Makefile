@@ -26,7 +26,7 @@ help: ## List the targets and their variables
 demo: $(INSTALLED) ## Train on the bundled data and show what each stage gained (about ten minutes)
 	$(PY) -m recipes.demo $(ARGS)
 
-# torch is held to one thread in each worker: two workers with two threads each are slower than one alone.
+# torch is held to one thread in each worker: on two cores, two workers with two threads each took four times as long.
 test: lint ## Lint, then run the tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
