@@ -58,7 +58,7 @@ def write_data(folder: Path, args: argparse.Namespace) -> None:
 
 def run_stage(name: str, output: Path, args: argparse.Namespace, *flags: str) -> None:
     """Run one recipe as its own process, unless it has finished before; go on from its last checkpoint."""
-    if (output / "rankrl_prompt.json").is_file():
+    if (output / "trainer_state.json").is_file():  # written when a stage is done
         console.print(f"[dim]{name} has finished before: {output}[/dim]")
         return
     data = output.parent / "data"

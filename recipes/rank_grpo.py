@@ -76,6 +76,8 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
     )
     ConsoleCallback.install(trainer, RANK_GRPO_COLUMNS)
     if trainer.is_world_process_zero():
+        renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
+        tokenizer.save_pretrained(training_args.output_dir)
         logger.info("%s", renderer.report())
         lines = catalog.lines[: training_args.num_ranks]
         show_example(
@@ -93,9 +95,6 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
     train(trainer, checkpoint_to_resume(training_args))
     trainer.save_model()
     trainer.save_state()
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(training_args.output_dir)
-        renderer.save(training_args.output_dir)
 
 
 def cli() -> None:

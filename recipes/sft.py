@@ -81,6 +81,8 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     )
     ConsoleCallback.install(trainer, SFT_COLUMNS)
     if trainer.is_world_process_zero():
+        renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
+        tokenizer.save_pretrained(training_args.output_dir)
         logger.info("%s", renderer.report())
         show_example(
             renderer.render(dialogues[0].messages).text, renderer.completion(lists[0]), tokenizer, args.num_ranks
@@ -89,9 +91,6 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     train(trainer, checkpoint_to_resume(training_args))
     trainer.save_model()
     trainer.save_state()
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(training_args.output_dir)
-        renderer.save(training_args.output_dir)
 
 
 def cli() -> None:

@@ -185,7 +185,7 @@ class Simulation:
         liked = _probabilities(TEACHER_TASTE * self.match(taste))
         seen = rng.choice(len(self.catalog), size=rng.choice(3, p=[0.4, 0.4, 0.2]), replace=False, p=liked)
         probabilities = self.choice_probabilities(taste, seen)
-        truth = rng.choice(len(self.catalog), size=rng.integers(1, 4), replace=False, p=probabilities)
+        truth = rng.choice(len(self.catalog), size=rng.integers(2, 6), replace=False, p=probabilities)
         dialogue = Dialogue(
             id=dialogue_id,
             messages=write_request(taste, [self.catalog.lines[item] for item in seen], rng),
