@@ -80,9 +80,7 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
         tokenizer.save_pretrained(training_args.output_dir)
         logger.info("%s", renderer.report())
         lines = catalog.lines[: training_args.num_ranks]
-        show_example(
-            renderer.render(dialogues[0].messages).text, renderer.completion(lines), tokenizer, len(lines)
-        )
+        show_example(renderer.render(dialogues[0].messages).text, renderer.completion(lines), tokenizer, len(lines))
         write_manifest(
             training_args.output_dir,
             catalog,

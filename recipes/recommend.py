@@ -1,6 +1,6 @@
 """Type a request, get a ranked list: hits of the catalogue in order, what is not in it marked.
 
-    python recipes/recommend.py --model_name_or_path runs/rank_grpo --catalog CATALOG
+python recipes/recommend.py --model_name_or_path runs/rank_grpo --catalog CATALOG
 """
 
 from __future__ import annotations

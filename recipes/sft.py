@@ -1,7 +1,7 @@
 """Stage 1: teach a model to write lists, by imitating one for each dialogue.
 
-A dialogue with `recommendations` (a teacher's list) is answered with them; where no dialogue has any, lists are made from
-what the user really wanted, filled up with what is popular.
+A dialogue with `recommendations` (a teacher's list) is answered with them; where no dialogue has any, lists are made
+from what the user really wanted, filled up with what is popular.
 
     accelerate launch recipes/sft.py --config recipes/configs/sft.yaml --catalog CATALOG --dialogues TRAIN.jsonl
 """
@@ -34,7 +34,7 @@ def demonstrations(catalog: Catalog, dialogues: list[Dialogue], num_ranks: int) 
             if len(row) < num_ranks or -1 in row[:num_ranks]:
                 raise ValueError(
                     f"dialogue {dialogue.id!r} demonstrates {len(row)} items, {row.count(-1)} of them not in the "
-                    f"catalogue; expected at least num_ranks = {num_ranks} that are. Lower num_ranks, or remap the lists."
+                    f"catalogue; expected num_ranks = {num_ranks} that are. Lower num_ranks, or remap the lists."
                 )
         return [[catalog.lines[item] for item in row[:num_ranks]] for row in rows]
     logger.info("no dialogue has recommendations: lists are made from the truth, filled up by popularity")

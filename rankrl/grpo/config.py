@@ -22,6 +22,7 @@ _OFF = {
     "off_policy_mask_threshold": None,
     "use_bias_correction_kl": False,
     "multi_objective_aggregation": "sum_then_normalize",
+    "max_tool_calling_iterations": None,  # a ranked list is one turn: the trainer takes no tools
 }
 
 # What becomes of each field that `GRPOConfig` declares when `aggregation="rank"`. A test compares the table with the
@@ -43,7 +44,6 @@ TRL_FIELDS: dict[str, str] = {
         "mapped",  # belong to a `loss_type`
     ),
     **dict.fromkeys(("entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"), "mapped"),
-    "max_tool_calling_iterations": "refused",  # a ranked list is one turn: the trainer takes no tools
     **dict.fromkeys(
         (
             # model, data and logging: untouched by the loss
@@ -125,8 +125,8 @@ class RankGRPOConfig(GRPOConfig):
         num_ranks (`int`, *optional*, defaults to `20`):
             K, how many items a list should hold. Lines beyond it are overflow.
         advantage (`str`, *optional*, defaults to `"rank"`):
-            `"rank"` compares each rank with the same rank of the other lists of the prompt (eq. 8). `"sequence"` compares
-            whole lists by the sum of their returns, as GRPO does; the end token and overflow lines share it.
+            `"rank"` compares each rank with the same rank of the other lists of the prompt (eq. 8). `"sequence"`
+            compares whole lists by the sum of their returns, as GRPO does; end token and overflow lines share it.
         ratio (`str`, *optional*, defaults to `"rank"`):
             Level of the importance ratio: `"rank"` (geometric mean over the tokens of a rank, eq. 7), `"token"` or
             `"sequence"`. On-policy (`num_iterations=1`, one optimizer step a generation) every ratio is 1.
@@ -153,8 +153,8 @@ class RankGRPOConfig(GRPOConfig):
             `aggregation="trl"`.
 
     Raises:
-        ValueError: for a value out of its range, a TRL option that the rank loss would ignore, or a ratio that TRL's own
-            loss does not have.
+        ValueError: for a value out of its range, a TRL option that the rank loss would ignore, or a ratio that TRL's
+            own loss does not have.
     """
 
     num_ranks: int = field(default=20, metadata={"help": "K, the number of items a list should hold."})
@@ -240,8 +240,8 @@ class RankGRPOConfig(GRPOConfig):
         if changed:
             warnings.warn(
                 f"{', '.join(changed)}: lists are then sampled from a filtered distribution, while the loss "
-                "differentiates the unfiltered one, which biases the importance ratio without a trace. The paper samples "
-                "with temperature alone.",
+                "differentiates the unfiltered one, which biases the importance ratio without a trace. The paper "
+                "samples with temperature alone.",
                 stacklevel=3,
             )
 

@@ -121,8 +121,8 @@ def rank_grpo_loss(
         num_ranks: K.
         epsilon_low: the ratio is clipped at `1 - epsilon_low`.
         epsilon_high: and at `1 + epsilon_high`.
-        ratio: `"rank"`, the geometric mean over the unit's tokens; `"token"`, each token its own (the clipped terms of a
-            unit's tokens are averaged); `"sequence"`, the geometric mean over the whole list.
+        ratio: `"rank"`, the geometric mean over the unit's tokens; `"token"`, each token its own (the clipped terms of
+            a unit's tokens are averaged); `"sequence"`, the geometric mean over the whole list.
         delta: *optional*; upper limit of the unclipped ratio (two-sided clipping of arXiv 2505.07291).
         unit_weights: *optional* `(B, U)`; constants each unit's policy term is multiplied with (the correction for
             lists that were sampled by another engine).

@@ -1,4 +1,4 @@
-"""What happens at each rank, collected over a logging step: sums over ranks for the console, full vectors for a file."""
+"""What happens at each rank, collected over a logging step: groups of ranks for the console, vectors for a file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """`RankGRPOTrainer`: TRL's `GRPOTrainer` with the rank as the unit of credit.
 
 This is the only file of the project that touches TRL's private names; a test watches their signatures. TRL keeps doing
-the work: it samples, calls the reward functions, shuffles, splits and buffers the lists, and computes log-probabilities.
-We keep what the reward functions say of each rank, put advantages per unit in the place of TRL's, and compute the loss.
+the work: it samples, calls the reward functions, shuffles, splits and buffers the lists, and computes
+log-probabilities. We keep what the reward functions say of each rank, put advantages per unit in the place of TRL's, and
+compute the loss.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class RankGRPOTrainer(GRPOTrainer):
 
     Used like `GRPOTrainer`. A reward function may return K floats for each completion, its return at every rank
     (`rankrl.rewards.RankReward` does), or one float, which is credited to the whole list; several are summed with
-    `reward_weights`. A prompt given as text is tokenized as it stands, without adding special tokens: it is expected to be
-    rendered already (`rankrl.data.PromptRenderer`). Checkpoints hold the buffered lists too, so that a run resumes exactly
-    at whatever step it was stopped.
+    `reward_weights`. A prompt given as text is tokenized as it stands, without adding special tokens: it is expected to
+    be rendered already (`rankrl.data.PromptRenderer`). Checkpoints hold the buffered lists too, so that a run resumes
+    exactly at whatever step it was stopped.
 
     Args:
         model: a model, a trainable `PeftModel`, or the name of a model.
@@ -96,9 +97,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
-        unit_ids = segment_ranks(
-            output["completion_ids"], output["completion_mask"], self._lines, self.args.num_ranks
-        )
+        unit_ids = segment_ranks(output["completion_ids"], output["completion_mask"], self._lines, self.args.num_ranks)
         num_units = max(int(unit_ids.max()), self.args.num_ranks) + 1
         present = unit_present(unit_ids, output["completion_mask"], num_units)
         start = self.accelerator.process_index * len(inputs)

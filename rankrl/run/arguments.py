@@ -1,9 +1,10 @@
-"""The arguments that recipes share. TRL's own dataclasses (`SFTConfig`, `RankGRPOConfig`, `ModelConfig`) stand beside them."""
+"""The arguments that recipes share; TRL's own (`SFTConfig`, `RankGRPOConfig`, `ModelConfig`) stand beside them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass
@@ -64,7 +65,7 @@ class RewardArguments(DataArguments):
         fuzzy_min_score: also accept misspelt titles from this score (0-100) on; by default only exact ones count.
     """
 
-    reward: str = field(default="exp", metadata={"help": "Family of the return: exp or log."})
+    reward: Literal["exp", "log"] = field(default="exp", metadata={"help": "Family of the return: exp or log."})
     gamma: float = field(default=math.inf, metadata={"help": "Discount of exp; inf: each rank its own item."})
     year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
     unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})

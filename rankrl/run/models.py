@@ -1,4 +1,4 @@
-"""Loading the model a recipe starts from: a name, a directory, an adapter directory, or a tiny GPT-2 made on the spot."""
+"""The model a recipe starts from: a name, a directory, an adapter directory, or a tiny GPT-2 made on the spot."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _base_of(adapter: Path) -> str:
     looks_local = base.startswith((".", "/", "~")) or base.count("/") > 1
     if looks_local and not Path(base).is_dir():
         raise FileNotFoundError(
-            f"the adapter in {adapter} was trained on the model in {base}, which is not there any more. Put it back, or "
-            f"write its new place into `base_model_name_or_path` of {adapter / 'adapter_config.json'}."
+            f"the adapter in {adapter} was trained on the model in {base}, which is not there any more. Put it back, "
+            f"or write its new place into `base_model_name_or_path` of {adapter / 'adapter_config.json'}."
         )
     return base
 

@@ -48,9 +48,7 @@ def reference_loss(batch: dict[str, torch.Tensor], ratio: str, low: float, high:
                 logs = [log_ratio[t] for t in members]
             else:
                 logs = [whole if ratio == "sequence" else torch.stack([log_ratio[t] for t in members]).mean()]
-            terms = [
-                torch.minimum(w * advantage, w.clamp(1 - low, 1 + high) * advantage) for w in map(torch.exp, logs)
-            ]
+            terms = [torch.minimum(w * advantage, w.clamp(1 - low, 1 + high) * advantage) for w in map(torch.exp, logs)]
             gaps = [batch["ref_log_probs"][b, t] - batch["log_probs"][b, t] for t in members]
             kl = torch.stack([g.exp() - g - 1 for g in gaps]).mean()
             total = total - torch.stack(terms).mean() + beta * kl

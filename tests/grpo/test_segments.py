@@ -92,9 +92,7 @@ def test_ids_beyond_the_vocabulary_leave_no_text() -> None:
 
 
 LISTS = st.lists(
-    st.text(
-        st.sampled_from("abcdHeat (1995)éß日本\t ,.:'\"-*&0123456789\r\x0b\u2028\xa0"), min_size=0, max_size=14
-    ),
+    st.text(st.sampled_from("abcdHeat (1995)éß日本\t ,.:'\"-*&0123456789\r\x0b\u2028\xa0"), min_size=0, max_size=14),
     min_size=1,
     max_size=8,
 )

@@ -169,7 +169,11 @@ def test_rendered_prompts_get_no_second_begin_token(make_trainer, llama3_tokeniz
 
 def test_training_raises_the_reward(make_trainer) -> None:
     trainer = make_trainer(
-        max_steps=25, per_device_train_batch_size=32, num_generations=8, learning_rate=2e-2, beta=0.0,
+        max_steps=25,
+        per_device_train_batch_size=32,
+        num_generations=8,
+        learning_rate=2e-2,
+        beta=0.0,
         lr_scheduler_type="constant",
     )
     trainer.train()
