@@ -2,8 +2,8 @@
 
 This is the only file of the project that touches TRL's private names; a test watches their signatures. TRL keeps doing
 the work: it samples, calls the reward functions, shuffles, splits and buffers the lists, and computes
-log-probabilities. We keep what the reward functions say of each rank, put advantages per unit in the place of TRL's, and
-compute the loss.
+log-probabilities. We keep what the reward functions say of each rank, put advantages per unit in the place of TRL's,
+and compute the loss.
 """
 
 from __future__ import annotations

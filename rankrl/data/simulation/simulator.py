@@ -164,10 +164,9 @@ class Simulation:
         return _probabilities(TASTE * self.match(taste) + self.log_popularity, seen)
 
     def teacher_list(self, taste: Taste, seen: Collection[int], num_ranks: int, rng: np.random.Generator) -> np.ndarray:
-        """The teacher's list: items drawn from its mistaken probabilities, the likeliest first: int64 (K,)."""
+        """The teacher's list, drawn item by item from its mistaken probabilities: int64 (K,)."""
         probabilities = _probabilities(TEACHER_TASTE * self.match(taste) + self.teacher_log_popularity, seen)
-        drawn = rng.choice(len(self.catalog), size=num_ranks, replace=False, p=probabilities)
-        return drawn[np.argsort(-probabilities[drawn], kind="stable")]
+        return rng.choice(len(self.catalog), size=num_ranks, replace=False, p=probabilities)
 
     def dialogue(self, dialogue_id: str, rng: np.random.Generator, num_ranks: int = 10) -> tuple[Dialogue, np.ndarray]:
         """Simulate one user: what they say, what they have seen and choose, what the teacher recommends.
