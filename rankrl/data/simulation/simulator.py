@@ -26,9 +26,9 @@ SECOND_LIKE = 0.9  # weight of the second liked genre
 DISLIKE = -0.5
 ERA = 0.15
 OLD, RECENT = 1975, 2000  # "old": before 1975; "recent": from 2000 on
-POPULARITY = 1.2  # exponent of the long tail: the film at popularity rank r of its genre weighs r ** -1.2
+POPULARITY = 1.4  # exponent of the long tail: the film at popularity rank r of its genre weighs r ** -1.4
 TEACHER_TASTE = 6.0  # the teacher keeps to the genres asked for
-TEACHER_POPULARITY = 0.8
+TEACHER_POPULARITY = 0.5
 DEMAND = 0.4  # exponent of the long tail over genres
 
 
