@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder of everything this run writes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=4000, help="simulated dialogues to train on")
-    parser.add_argument("--test", type=int, default=500, help="held-out dialogues")
+    parser.add_argument("--test", type=int, default=400, help="held-out dialogues")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     refuse_other_settings(args)

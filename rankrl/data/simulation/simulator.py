@@ -164,9 +164,15 @@ class Simulation:
         return _probabilities(TASTE * self.match(taste) + self.log_popularity, seen)
 
     def teacher_list(self, taste: Taste, seen: Collection[int], num_ranks: int, rng: np.random.Generator) -> np.ndarray:
-        """The teacher's list, drawn item by item from its mistaken probabilities: int64 (K,)."""
+        """The teacher's list: items drawn from its mistaken probabilities, in the order of a walk: int64 (K,).
+
+        Like a language model that goes from one title to the next one it is reminded of, it starts anywhere among the
+        items drawn and goes on by year, round the end. So a rank says nothing about popularity.
+        """
         probabilities = _probabilities(TEACHER_TASTE * self.match(taste) + self.teacher_log_popularity, seen)
-        return rng.choice(len(self.catalog), size=num_ranks, replace=False, p=probabilities)
+        drawn = rng.choice(len(self.catalog), size=num_ranks, replace=False, p=probabilities)
+        by_year = drawn[np.lexsort((drawn, self.years[drawn]))]
+        return np.roll(by_year, rng.integers(num_ranks))
 
     def dialogue(self, dialogue_id: str, rng: np.random.Generator, num_ranks: int = 10) -> tuple[Dialogue, np.ndarray]:
         """Simulate one user: what they say, what they have seen and choose, what the teacher recommends.

@@ -1,0 +1,78 @@
+"""How figures are taken and shown: rows of a table, each beside its target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure, and the limit it has to keep, if there is one."""
+
+    what: str
+    figure: float
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target."""
+        if self.at_most is None and self.at_least is None:
+            return None
+        return (self.at_most is None or self.figure <= self.at_most) and (
+            self.at_least is None or self.figure >= self.at_least
+        )
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """What is written: the thing, its figure, its target, and whether that is met."""
+        limits = [("at most", self.at_most), ("at least", self.at_least)]
+        target = ", ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+        met = {None: "", True: "yes", False: "**no**"}[self.met]
+        return self.what, f"{number(self.figure)} {self.unit}", target, met
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one benchmark found out."""
+
+    title: str
+    rows: Sequence[Row]
+
+    def __str__(self) -> str:
+        """Markdown, aligned so that a terminal can show it too."""
+        lines = [("", "measured", "target", "met"), *(row.cells for row in self.rows)]
+        what, measured, target, met = (max(map(len, column)) for column in zip(*lines, strict=True))
+        body = [f"| {a:<{what}} | {b:>{measured}} | {c:<{target}} | {d:<{met}} |" for a, b, c, d in lines]
+        body.insert(1, f"| {'-' * what} | {'-' * (measured - 1)}: | {'-' * target} | {'-' * met} |")
+        return "\n".join([f"## {self.title}", "", *body, ""])
+
+
+def number(figure: float) -> str:
+    """Four digits or so: 1.049, 23.4, 1,220."""
+    digits = 3 if abs(figure) < 10 else 1 if abs(figure) < 100 else 0
+    return f"{figure:,.{digits}f}"
+
+
+def best_of(runs: int, batch: Callable[[int], Batch], work: Callable[[Batch], Result]) -> tuple[float, Result]:
+    """The shortest time that `work` takes, in milliseconds, and its last result.
+
+    Args:
+        runs: how often it is timed.
+        batch: makes the input of run 0, 1, ...: a new one each time, where nothing must be remembered between them.
+        work: what is timed.
+    """
+    best = float("inf")
+    for run in range(runs):
+        given = batch(run)
+        start = time.perf_counter()
+        result = work(given)
+        best = min(best, 1000 * (time.perf_counter() - start))
+    return best, result
