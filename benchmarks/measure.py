@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,18 +61,14 @@ def number(figure: float) -> str:
     return f"{figure:,.{digits}f}"
 
 
-def best_of(runs: int, batch: Callable[[int], Batch], work: Callable[[Batch], Result]) -> tuple[float, Result]:
-    """The shortest time that `work` takes, in milliseconds, and its last result.
+def best_of(work: Callable[[Batch], Result], batches: Iterable[Batch]) -> tuple[float, Result]:
+    """The shortest time, in milliseconds, that `work` takes over the batches, and its last result.
 
-    Args:
-        runs: how often it is timed.
-        batch: makes the input of run 0, 1, ...: a new one each time, where nothing must be remembered between them.
-        work: what is timed.
+    Batches come from a generator where nothing may be remembered between them: making one is not timed.
     """
     best = float("inf")
-    for run in range(runs):
-        given = batch(run)
+    for batch in batches:
         start = time.perf_counter()
-        result = work(given)
+        result = work(batch)
         best = min(best, 1000 * (time.perf_counter() - start))
     return best, result

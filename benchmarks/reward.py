@@ -32,17 +32,16 @@ def run(items: int = 7404, size: int = 128, group: int = 8, num_ranks: int = 20,
     catalog = Catalog((row["title"], row["year"]) for row in rows)
     reward = RankReward(catalog, num_ranks)
 
-    def batch(seed: int, columns: tuple[str, ...] = ("ground_truth",)) -> dict[str, Any]:
-        texts = completions(catalog.lines[:POPULAR], size, num_ranks, seed=seed)
-        return {"completions": texts, **{name: references(rows[:POPULAR], name, size, group, seed) for name in columns}}
+    def batches(*columns: str) -> Iterator[dict[str, Any]]:
+        for seed in range(runs):
+            texts = completions(catalog.lines[:POPULAR], size, num_ranks, seed=seed)
+            named = {name: references(rows[:POPULAR], name, size, group, seed) for name in columns}
+            yield {"completions": texts, **named}
 
-    def with_seen(seed: int) -> dict[str, Any]:
-        return batch(seed, ("ground_truth", "seen"))
-
-    reward(**batch(runs))  # builds the indices
-    plain, _ = best_of(runs, batch, lambda given: reward(**given))
-    full, rewards = best_of(runs, with_seen, lambda given: reward(**given))
-    naive, expected = best_of(runs, with_seen, lambda given: by_hand(**given, num_ranks=num_ranks))
+    catalog.match(["builds the indices"])
+    plain, _ = best_of(lambda batch: reward(**batch), batches("ground_truth"))
+    full, rewards = best_of(lambda batch: reward(**batch), batches("ground_truth", "seen"))
+    naive, expected = best_of(lambda batch: by_hand(**batch, num_ranks=num_ranks), batches("ground_truth", "seen"))
     np.testing.assert_array_equal(rewards, expected)
     yield Table(
         f"`RankReward` of {size} lists of {num_ranks} canonical lines, {items:,} items",
