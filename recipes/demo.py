@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,14 +67,22 @@ def run_stage(name: str, output: Path, args: argparse.Namespace, *flags: str) ->
     console.rule(f"[bold]{name}")
     console.print(f"[dim]{' '.join(command)}[/dim]", highlight=False)
     started = time.monotonic()
-    try:
-        status = subprocess.run(command, check=False, env={**KEEP_MEMORY, **os.environ}).returncode
-    except KeyboardInterrupt:  # the recipe got it too, and has saved
-        status = 130
+    status = _run(command)
+    clock = output / "seconds"  # adds up over interruptions
+    before = int(clock.read_text()) if clock.is_file() else 0
+    clock.write_text(f"{before + time.monotonic() - started:.0f}\n", encoding="utf-8")
     if status:
         console.print(f"{name} stopped (exit {status}). The same command goes on where it was.")
         sys.exit(status)
-    (output / "seconds").write_text(f"{time.monotonic() - started:.0f}\n", encoding="utf-8")
+
+
+def _run(command: list[str]) -> int:
+    """Run a recipe and wait for it, through a Ctrl-C too: the recipe gets it as well, and saves before it stops."""
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.Popen(command, env={**KEEP_MEMORY, **os.environ}).wait()
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def score_models(root: Path, catalog: Catalog, test: list[Dialogue]) -> tuple[dict[str, Scores], dict[str, list[str]]]:

@@ -21,6 +21,7 @@ class DataArguments:
         only_new_items: drop items from the truth that the dialogue has mentioned already.
         prompt_template: `movie`, `book`, `generic`, or the path of your own jinja2 file.
         max_prompt_length: tokens a prompt may take; by default what the model's context leaves.
+        shorten_last_turn: keep only the end of a last user turn that does not fit by itself (it is an error otherwise).
         enable_thinking: let models with a thinking switch think before the list.
         allow_prompt_mismatch: start from a checkpoint that was trained with another prompt.
     """
@@ -34,6 +35,7 @@ class DataArguments:
     only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
     prompt_template: str = field(default="movie", metadata={"help": "movie, book, generic, or a jinja2 file."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens a prompt may take."})
+    shorten_last_turn: bool = field(default=False, metadata={"help": "Cut the start of an over-long last user turn."})
     enable_thinking: bool = field(default=False, metadata={"help": "Let the model think before the list."})
     allow_prompt_mismatch: bool = field(default=False, metadata={"help": "Accept a checkpoint with another prompt."})
 

@@ -34,7 +34,7 @@ def read_data(args: DataArguments) -> tuple[Catalog, list[Dialogue]]:
     dialogues = load_dialogues(args.dialogues, columns=args.columns, domain=args.domain, limit=args.limit)
     if args.only_new_items:
         dialogues, dropped = only_new_items(dialogues)
-        logger.info("%s", dropped)
+        logger.info("%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues)
     logger.info("%d dialogues, catalogue of %d items (version %s)", len(dialogues), len(catalog), catalog.version[:12])
     return catalog, dialogues
 
@@ -70,6 +70,7 @@ def make_renderer(
             args.prompt_template,
             num_ranks=num_ranks,
             max_prompt_tokens=max_prompt_tokens,
+            shorten_last_turn=args.shorten_last_turn,
             enable_thinking=args.enable_thinking,
         )
 
