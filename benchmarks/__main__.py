@@ -1,8 +1,8 @@
 """Measures what is meant to be fast and prints each figure beside its target.
 
-    python -m benchmarks                          all of them
-    python -m benchmarks segments reward          some
-    python -m benchmarks --markdown speed.md      and writes the tables to a file
+python -m benchmarks                          all of them
+python -m benchmarks segments reward          some
+python -m benchmarks --markdown speed.md      and writes the tables to a file
 """
 
 from __future__ import annotations

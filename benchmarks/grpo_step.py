@@ -1,8 +1,8 @@
 """A step of `RankGRPOTrainer` against a step of TRL's own `GRPOTrainer`: the same model, prompts, seeds and lists.
 
-The learning rate is 0, so that a seed decides what both sample: every pair of steps does the same work, and what the
-rank costs is all that differs. A random model does not write lists; a bias on the newline makes it end a line after
-four tokens.
+The learning rate is 0, so that the seed alone decides what is sampled: every pair of steps does the same work, and
+what the rank costs is all that differs. A random model does not write lists; a bias on the newline makes it end a line
+after four tokens or so.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GPT2Config,
-    PreTrainedTokenizerFast,
+    PretrainedConfig,
     PrinterCallback,
     Qwen2Config,
     TrainerCallback,
@@ -32,60 +32,187 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
+from benchmarks.measure import Row, Table
 from benchmarks.synthetic import byte_level_tokenizer
-from benchmarks.table import Row, Table
 from catalog import Catalog
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
 from rankrl.rewards import RankReward
 
-TARGET = 1.05
-NUM_RANKS = 20
-LINE_TOKENS = 4
-GROUP = 8
+TARGET = 1.05  # times TRL's step
+NUM_RANKS, LINE_TOKENS, GROUP = 20, 4, 8
+SIDES = {"GRPOTrainer": (GRPOTrainer, GRPOConfig, False), "RankGRPOTrainer": (RankGRPOTrainer, RankGRPOConfig, True)}
 
 
-@dataclass
-class Steps:
-    """What one trainer did: seconds of each step after the first, those of them spent sampling, and what it wrote."""
+def run(size: int = 64, length: int = 80, steps: int = 4, rounds: int = 5) -> Iterator[Table]:
+    """Compares steps of `size` lists of `length` tokens: on the CPU with a tiny GPT-2, on a GPU with 0.5 B parameters.
 
-    seconds: list[float] = field(default_factory=list)
-    sampling: list[float] = field(default_factory=list)
-    completions: list[str] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
+    Args:
+        size: completions a step.
+        length: tokens of a completion.
+        steps: that are timed in each run, after one that is not.
+        rounds: both trainers run once in each round, and take turns at being first.
+    """
+    shape = {"size": size, "length": length, "steps": steps, "rounds": rounds}
+    tiny = GPT2Config(vocab_size=2000, n_embd=128, n_layer=3, n_head=4)
+    yield compare("tiny GPT-2 on the CPU", tiny, use_cpu=True, bf16=False, **shape)
+    if torch.cuda.is_available():
+        qwen = Qwen2Config(
+            vocab_size=151_936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )
+        yield compare(f"Qwen2 0.5 B on {torch.cuda.get_device_name()}", qwen, use_cpu=False, bf16=True, **shape)
 
-    @property
-    def rest(self) -> list[float]:
-        """Seconds of each step without sampling."""
-        return [step - sampling for step, sampling in zip(self.seconds, self.sampling, strict=True)]
+
+def compare(name: str, config: PretrainedConfig, *, rounds: int, **settings: Any) -> Table:
+    """Lets both trainers run in turn and compares the median of their steps."""
+    clocks = {side: Clock() for side in SIDES}
+    with tempfile.TemporaryDirectory() as directory:
+        save_random_policy(config, Path(directory))
+        for seed in range(rounds):
+            for side in sorted(SIDES, reverse=bool(seed % 2)):
+                train(side, Path(directory), clocks[side], seed, **settings)
+    trl, ours = clocks["GRPOTrainer"], clocks["RankGRPOTrainer"]
+    assert ours.completions == trl.completions, "the trainers sampled different lists: their steps cannot be compared"
+    np.testing.assert_allclose(ours.rewards, trl.rewards, rtol=0, atol=1e-9)
+
+    lengths = f"{settings['size']} lists of {settings['length']} tokens"
+    rows = []
+    for part in ("step", "step without sampling"):
+        theirs, own = (1000 * median(clock.seconds(part == "step")) for clock in (trl, ours))
+        rows += [
+            Row(f"{part}, `GRPOTrainer`", theirs, "ms"),
+            Row(f"{part}, `RankGRPOTrainer`", own, "ms"),
+            Row(f"{part}, ratio", own / theirs, "x", at_most=TARGET if part == "step" else None),
+        ]
+    return Table(f"A step of {lengths}, {name}", rows)
 
 
-class Stopwatch(TrainerCallback):
-    """Times every step after the first, from the end of the step before: logging and loading are part of it."""
+class Clock(TrainerCallback):
+    """Times the steps of one trainer over its runs, and keeps what its lists were and earned.
 
-    def __init__(self, model: Any, steps: Steps) -> None:
-        self.steps = steps
-        self.start: float | None = None
-        self.sampling = 0.0
+    A step lasts from the end of the one before to its own: logging and loading are part of it.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, float]] = []  # seconds of a step, and of the sampling in it
+        self.completions: list[str] = []
+        self.rewards: list[float] = []
+        self._began: float | None = None
+        self._sampling = 0.0
+
+    def seconds(self, with_sampling: bool) -> list[float]:
+        """Seconds of every step, with or without sampling."""
+        return [step - (0 if with_sampling else sampling) for step, sampling in self.steps]
+
+    def watch(self, model: Any) -> None:
+        """Times a model's `generate` from now on."""
         generate = model.generate
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = now()
             output = generate(*args, **kwargs)
-            self.sampling += now() - start
+            self._sampling += now() - start
             return output
 
         model.generate = timed
 
-    def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """The first step of a run warms up."""
+        self._began = None
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """One step ends, the next begins."""
         end = now()
-        if self.start is not None:
-            self.steps.seconds.append(end - self.start)
-            self.steps.sampling.append(self.sampling)
-        self.start, self.sampling = end, 0.0
+        if self._began is not None:
+            self.steps.append((end - self._began, self._sampling))
+        self._began, self._sampling = end, 0.0
+
+
+class RecordingReward(RankReward):
+    """Tells a clock what it was given and what it paid."""
+
+    clock: Clock
+
+    def __call__(self, **columns: Any) -> list[list[float]] | list[float]:
+        rewards = super().__call__(**columns)
+        self.clock.completions += columns["completions"]
+        self.clock.rewards += np.reshape(rewards, (len(rewards), -1)).sum(axis=1).tolist()
+        return rewards
 
 
 def now() -> float:
-    """Seconds, after the GPU has caught up."""
+    """Seconds, after the GPU has done what it was asked."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def save_random_policy(config: PretrainedConfig, directory: Path) -> None:
+    """A random model and a tokenizer, as files, so that the KL reference is loaded like any other."""
+    set_seed(0)
+    tokenizer = byte_level_tokenizer(config.vocab_size)
+    config.bos_token_id = config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def train(
+    side: str, policy: Path, clock: Clock, seed: int, *, size: int, length: int, steps: int, **device: bool
+) -> None:
+    """One run of a trainer: a step to warm up, then `steps` that are timed."""
+    trainer_class, config_class, per_rank = SIDES[side]
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    words = catalog_words(tokenizer)
+    reward = RecordingReward(Catalog((word, None) for word in words), NUM_RANKS, per_rank=per_rank)
+    reward.clock = clock
+    (newline,) = tokenizer.encode("\n")
+    bias = math.log((len(tokenizer) - 1) / (LINE_TOKENS - 1))  # one token in four, where all others are equally likely
+    arguments = config_class(
+        output_dir=str(policy / side),
+        seed=seed,
+        learning_rate=0.0,
+        beta=1e-3,
+        disable_dropout=True,
+        gradient_checkpointing=False,
+        max_steps=1 + steps,
+        per_device_train_batch_size=size,
+        num_generations=GROUP,
+        max_completion_length=length,
+        generation_kwargs={"sequence_bias": [[[newline], bias]]},
+        model_init_kwargs={"dtype": "bfloat16" if device["bf16"] else "float32"},
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        **device,
+    )
+    trainer = trainer_class(
+        str(policy), reward, arguments, train_dataset=prompts(words, size), processing_class=tokenizer
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(clock)
+    clock.watch(trainer.model)
+    trainer.train()
+    del trainer
+    gc.collect()  # TRL's trainers hold themselves; their models would pile up
+
+
+def catalog_words(tokenizer: Any) -> list[str]:
+    """Items that a random model can name: the tokens that are words."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return sorted({text.strip().lower() for text in texts if text.strip().isalpha()})
+
+
+def prompts(words: list[str], size: int) -> Dataset:
+    """Rows with a prompt and ten wanted items each."""
+    random_source = random.Random(0)
+    rows = []
+    for _ in range(size):
+        wanted = [{"id": None, "title": word, "year": None, "gain": 1.0} for word in random_source.sample(words, 10)]
+        rows.append({"prompt": "\n".join(random_source.sample(words, 20)) + "\n", "ground_truth": wanted})
+    return Dataset.from_list(rows)

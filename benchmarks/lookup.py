@@ -49,7 +49,6 @@ def lookup_rows(catalog: Catalog, size: int, num_ranks: int) -> Iterator[Row]:
     small = len(catalog) <= TARGETS_UP_TO
     catalog.match(["builds the indices"], min_score=MIN_SCORE)
     for kind, (change, min_score) in kinds.items():
-
         batches = (completions(catalog.lines, size, num_ranks, change, seed) for seed in range(10 if small else 2))
         milliseconds, ranked = best_of(partial(catalog.ranked, num_ranks=num_ranks, min_score=min_score), batches)
         found = float((ranked >= 0).mean())

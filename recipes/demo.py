@@ -18,19 +18,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from catalog import Catalog
 from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.data.simulation import Choices, shuffled, simulate
-from rankrl.demonstrations import popular_items
 from rankrl.evaluation import Curve, Example, Scores, comparison_table, evaluate, evaluate_ranked, write_report
 from rankrl.evaluation.report import write_pictures
 from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.start import versions
-from recipes.evaluate import ListWriter, to_json
+from recipes.evaluate import ListWriter, score_popularity, to_json
 
 CONFIGS = Path(__file__).parent / "configs" / "demo"
 NUM_RANKS = 10
@@ -105,15 +103,11 @@ def score_models(root: Path, catalog: Catalog, test: list[Dialogue]) -> tuple[di
 def score_yardsticks(root: Path, catalog: Catalog, test: list[Dialogue]) -> dict[str, Scores]:
     """What needs no model: one list for everybody, and the list nobody can beat on average."""
     train = load_dialogues(root / "data" / "train.jsonl")
-    popular = popular_items(resolve_truth(catalog, [d.ground_truth for d in train]), len(catalog))
-    truth = resolve_truth(catalog, [d.ground_truth for d in test])
-    seen = [{catalog.resolve(item) for item in d.seen} for d in test]
-    unseen = [[item for item in popular.tolist() if item not in row][:NUM_RANKS] for row in seen]
     best = Choices.load(root / "data" / "truth.npz").best_lists(test, catalog, NUM_RANKS)
-    lists = {"popularity": np.array(unseen), "best_possible": best}
+    truth = resolve_truth(catalog, [d.ground_truth for d in test])
     return {
-        name: evaluate_ranked(ranked, truth, ids=[d.id for d in test], num_items=len(catalog), seen=seen)
-        for name, ranked in lists.items()
+        "popularity": score_popularity(catalog, train, test, NUM_RANKS),
+        "best_possible": evaluate_ranked(best, truth, ids=[d.id for d in test], num_items=len(catalog)),
     }
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from trl import TrlParser
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.data.simulation import shuffled
-from rankrl.evaluation import Scores, comparison_table, evaluate, generate_lists
+from rankrl.demonstrations import popular_items
+from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranked, generate_lists
+from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.models import load_policy, load_tokenizer
-from rankrl.run.start import make_renderer, read_data
+from rankrl.run.start import make_renderer, read_data, read_dialogues
 
 logger = logging.getLogger("rankrl.evaluate")
 
@@ -66,6 +69,18 @@ class ListWriter:
         )
 
 
+def score_popularity(
+    catalog: Catalog, train: Sequence[Dialogue], test: Sequence[Dialogue], num_ranks: int, year_tolerance: int = 0
+) -> Scores:
+    """The yardstick without a model: what is wanted most often in training, less what each dialogue has mentioned."""
+    resolver = TruthResolver(catalog, year_tolerance=year_tolerance)
+    popular = popular_items(resolver.truth([d.ground_truth for d in train]), len(catalog)).tolist()
+    seen = resolver.seen([d.seen for d in test])
+    ranked = [list(islice((item for item in popular if item not in row), num_ranks)) for row in seen]
+    truth = resolver.truth([d.ground_truth for d in test])
+    return evaluate_ranked(ranked, truth, ids=[d.id for d in test], num_items=len(catalog), seen=seen)
+
+
 def to_json(scores: Scores) -> dict[str, Any]:
     """Every metric with its 95 % interval over dialogues."""
     return {metric: interval.to_json() for metric, interval in scores.intervals().items()}
@@ -82,12 +97,22 @@ def main(args: EvaluationArguments) -> Scores:
         texts, dialogues, catalog, num_ranks=writer.renderer.num_ranks, year_tolerance=args.year_tolerance
     )
     name = Path(args.model_name_or_path).name
-    Console().print(comparison_table({name: scores.intervals()}))
+    systems = {name: scores}
+    if args.popularity_from:
+        train = read_dialogues(args, args.popularity_from)
+        num_ranks = writer.renderer.num_ranks
+        systems["popularity"] = score_popularity(catalog, train, dialogues, num_ranks, args.year_tolerance)
+    Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}))
     if args.output:
         output = Path(args.output)
         output.parent.mkdir(parents=True, exist_ok=True)
         lists = {dialogue.id: text for dialogue, text in zip(dialogues, texts, strict=True)}
-        report = {"model": args.model_name_or_path, "rows": len(scores.ids), "metrics": to_json(scores), "lists": lists}
+        report = {
+            "model": args.model_name_or_path,
+            "rows": len(scores.ids),
+            "metrics": {system: to_json(s) for system, s in systems.items()},
+            "lists": lists,
+        }
         output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return scores
 

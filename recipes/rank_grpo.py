@@ -22,7 +22,14 @@ from rankrl.run.arguments import RewardArguments
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer
-from rankrl.run.start import checkpoint_to_resume, make_renderer, read_data, show_example, write_manifest
+from rankrl.run.start import (
+    checkpoint_to_resume,
+    make_renderer,
+    read_data,
+    require_joined_processes,
+    show_example,
+    write_manifest,
+)
 
 logger = logging.getLogger("rankrl.rank_grpo")
 
@@ -56,6 +63,7 @@ def make_reward(args: RewardArguments, catalog: Catalog, num_ranks: int) -> Rank
 
 def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: ModelConfig) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
+    require_joined_processes(training_args)
     catalog, dialogues = read_data(args)
     tokenizer = load_tokenizer(model_args.model_name_or_path)
     model = load_policy(model_args.model_name_or_path, merge_adapter=model_args.use_peft, dtype=model_args.dtype)

@@ -21,7 +21,14 @@ from rankrl.run.arguments import SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer
-from rankrl.run.start import checkpoint_to_resume, make_renderer, read_data, show_example, write_manifest
+from rankrl.run.start import (
+    checkpoint_to_resume,
+    make_renderer,
+    read_data,
+    require_joined_processes,
+    show_example,
+    write_manifest,
+)
 
 logger = logging.getLogger("rankrl.sft")
 
@@ -52,6 +59,7 @@ def sft_dataset(renderer: PromptRenderer, dialogues: list[Dialogue], lists: list
 
 def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) -> None:
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
+    require_joined_processes(training_args)
     catalog, dialogues = read_data(args)
     lists = demonstrations(catalog, dialogues, args.num_ranks)
 

@@ -15,6 +15,7 @@ class DataArguments:
         catalog: file of the catalogue (JSONL, CSV, JSON, Parquet; `.gz` too).
         dialogues: the dialogues of this stage: a file, a saved dataset, or the name of one on the Hub.
         line_template: how an item is written; tells items with equal lines apart.
+        split: which split of a Hugging Face dataset, if it has several.
         columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
         domain: keep only dialogues of this domain.
         limit: keep only the first so many dialogues.
@@ -29,6 +30,7 @@ class DataArguments:
     catalog: str = field(metadata={"help": "File of the catalogue."})
     dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
     line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
+    split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
     columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (in YAML)."})
     domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
     limit: int | None = field(default=None, metadata={"help": "Keep only the first so many dialogues."})
@@ -84,6 +86,7 @@ class EvaluationArguments(DataArguments):
         max_completion_length: tokens a list may take; proposed from the catalogue by default.
         batch_size: prompts decoded at once.
         year_tolerance: accept a truth item whose year is off by so many years.
+        popularity_from: training dialogues; also score the one list of what is wanted most often in them.
         shuffle_requests: seed; swap the requests between users, to see whether the model reads them.
     """
 
@@ -93,5 +96,6 @@ class EvaluationArguments(DataArguments):
     num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
     batch_size: int = field(default=64, metadata={"help": "Prompts decoded at once."})
     year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
+    popularity_from: str | None = field(default=None, metadata={"help": "Training dialogues for the yardstick."})
     shuffle_requests: int | None = field(default=None, metadata={"help": "Seed; swap requests between users."})
     dtype: str = field(default="auto", metadata={"help": "Precision of the weights."})

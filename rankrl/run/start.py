@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -31,12 +32,34 @@ _RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 def read_data(args: DataArguments) -> tuple[Catalog, list[Dialogue]]:
     """The catalogue and the dialogues that the arguments name, filtered as they say."""
     catalog = Catalog.load(args.catalog, line_template=args.line_template)
-    dialogues = load_dialogues(args.dialogues, columns=args.columns, domain=args.domain, limit=args.limit)
-    if args.only_new_items:
-        dialogues, dropped = only_new_items(dialogues)
-        logger.info("%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues)
+    dialogues = read_dialogues(args, args.dialogues)
     logger.info("%d dialogues, catalogue of %d items (version %s)", len(dialogues), len(catalog), catalog.version[:12])
     return catalog, dialogues
+
+
+def read_dialogues(args: DataArguments, source: str) -> list[Dialogue]:
+    """Dialogues of any source, read and filtered as the arguments say."""
+    dialogues = load_dialogues(source, columns=args.columns, split=args.split, domain=args.domain, limit=args.limit)
+    if args.only_new_items:
+        dialogues, dropped = only_new_items(dialogues)
+        logger.info(
+            "%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues
+        )
+    return dialogues
+
+
+def require_joined_processes(training_args: Any) -> None:
+    """Refuse a launch whose processes would each train a model of their own, in silence.
+
+    Raises:
+        RuntimeError: if the launcher started several processes and this one knows of no other.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != training_args.world_size:
+        raise RuntimeError(
+            f"the launcher started {launched} processes, but this one sees {training_args.world_size}: they would "
+            "train apart. On CPUs add --use_cpu; otherwise check the accelerate config and the visible GPUs."
+        )
 
 
 def make_renderer(

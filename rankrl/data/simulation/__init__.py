@@ -6,13 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankrl.data.simulation.choices import Choices, popularity_list, shuffled
+    from rankrl.data.simulation.choices import Choices, shuffled
     from rankrl.data.simulation.requests import Taste, write_request
     from rankrl.data.simulation.simulator import SimulatedData, Simulation, simulate
 
 _MODULES = {
     "Choices": "choices",
-    "popularity_list": "choices",
     "shuffled": "choices",
     "Taste": "requests",
     "write_request": "requests",
@@ -26,7 +25,6 @@ __all__ = [
     "SimulatedData",
     "Simulation",
     "Taste",
-    "popularity_list",
     "shuffled",
     "simulate",
     "write_request",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -61,22 +60,6 @@ class Choices:
         """Read what `save` wrote."""
         with np.load(path) as arrays:
             return cls(tuple(arrays["ids"].tolist()), tuple(arrays["keys"].tolist()), arrays["probabilities"])
-
-
-def popularity_list(dialogues: Sequence[Dialogue], catalog: Catalog, num_ranks: int = 10) -> np.ndarray:
-    """The items that most dialogues hold as ground truth: one list for everybody.
-
-    Args:
-        dialogues: Training dialogues.
-        catalog: Catalogue that resolves their ground truth.
-        num_ranks: K, length of the list.
-
-    Returns:
-        int64 (K,) item ids, most frequent first; ties by item id; items chosen by nobody come last.
-    """
-    chosen = Counter(catalog.resolve(reference) for dialogue in dialogues for reference in dialogue.ground_truth)
-    counts = np.array([chosen[item] for item in range(len(catalog))])
-    return np.argsort(-counts, kind="stable")[:num_ranks].astype(np.int64)
 
 
 def shuffled(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Dialogue]:

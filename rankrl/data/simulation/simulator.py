@@ -16,7 +16,7 @@ import numpy as np
 
 from catalog import Catalog, ItemReference
 from rankrl.data.schema import Dialogue
-from rankrl.data.simulation.choices import Choices, popularity_list
+from rankrl.data.simulation.choices import Choices
 from rankrl.data.simulation.requests import KINDS, Taste, write_request
 
 GENRES = tuple(KINDS)
@@ -53,10 +53,6 @@ class SimulatedData:
     def best_lists(self, dialogues: list[Dialogue], num_ranks: int = 10) -> np.ndarray:
         """`Choices.best_lists` on this catalogue: int64 (D, K)."""
         return self.choices.best_lists(dialogues, self.catalog, num_ranks)
-
-    def popularity_list(self, num_ranks: int = 10) -> np.ndarray:
-        """`popularity_list` of the training dialogues: int64 (K,)."""
-        return popularity_list(self.train, self.catalog, num_ranks)
 
 
 def simulate(
