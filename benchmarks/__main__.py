@@ -13,12 +13,14 @@ import os
 import platform
 import shlex
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import transformers
 
 from benchmarks.measure import Table
 
@@ -33,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    for library in ("catalog", "rankrl"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-
+    only_tables()
     tables = []
     for name in options.names or BENCHMARKS:
         for table in import_module(f"benchmarks.{name}").run():
@@ -47,6 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.markdown.write_text(page(tables, command), encoding="utf-8")
 
 
+def only_tables() -> None:
+    """Keeps what libraries say of themselves out of the tables."""
+    warnings.simplefilter("ignore")
+    transformers.logging.disable_progress_bar()
+    for library in ("catalog", "rankrl", "transformers", "trl"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
 def summary(tables: Iterable[Table]) -> str:
     """How many targets are met."""
     verdicts = [row.met for table in tables for row in table.rows if row.met is not None]
@@ -56,7 +64,8 @@ def summary(tables: Iterable[Table]) -> str:
 def page(tables: Sequence[Table], command: str) -> str:
     """The Markdown page with the command, the machine and the tables."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {device}"
+    cores = f"{os.cpu_count()} cores (torch on {torch.get_num_threads()})"
+    machine = f"{platform.system()} {platform.machine()}, {cores}, {device}"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "rapidfuzz"))
     head = f"# Speed\n\nMade by\n\n    {command}\n\n"
     head += f"on {machine}; Python {platform.python_version()}, {versions}. {summary(tables)}\n\n"

@@ -53,7 +53,7 @@ def run(size: int = 64, length: int = 80, steps: int = 4, rounds: int = 5) -> It
         rounds: both trainers run once in each round, and take turns at being first.
     """
     shape = {"size": size, "length": length, "steps": steps, "rounds": rounds}
-    tiny = GPT2Config(vocab_size=2000, n_embd=128, n_layer=3, n_head=4)
+    tiny = GPT2Config(vocab_size=2000, n_embd=128, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0)
     yield compare("tiny GPT-2 on the CPU", tiny, use_cpu=True, bf16=False, **shape)
     if torch.cuda.is_available():
         qwen = Qwen2Config(
@@ -63,6 +63,7 @@ def run(size: int = 64, length: int = 80, steps: int = 4, rounds: int = 5) -> It
             num_hidden_layers=24,
             num_attention_heads=14,
             num_key_value_heads=2,
+            eos_token_id=0,
             tie_word_embeddings=True,
         )
         yield compare(f"Qwen2 0.5 B on {torch.cuda.get_device_name()}", qwen, use_cpu=False, bf16=True, **shape)
@@ -136,7 +137,9 @@ class Clock(TrainerCallback):
 class RecordingReward(RankReward):
     """Tells a clock what it was given and what it paid."""
 
-    clock: Clock
+    def __init__(self, clock: Clock, catalog: Catalog, *, per_rank: bool) -> None:
+        super().__init__(catalog, NUM_RANKS, per_rank=per_rank)
+        self.clock = clock
 
     def __call__(self, **columns: Any) -> list[list[float]] | list[float]:
         rewards = super().__call__(**columns)
@@ -156,7 +159,6 @@ def save_random_policy(config: PretrainedConfig, directory: Path) -> None:
     """A random model and a tokenizer, as files, so that the KL reference is loaded like any other."""
     set_seed(0)
     tokenizer = byte_level_tokenizer(config.vocab_size)
-    config.bos_token_id = config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
     AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
@@ -168,8 +170,7 @@ def train(
     trainer_class, config_class, per_rank = SIDES[side]
     tokenizer = AutoTokenizer.from_pretrained(policy)
     words = catalog_words(tokenizer)
-    reward = RecordingReward(Catalog((word, None) for word in words), NUM_RANKS, per_rank=per_rank)
-    reward.clock = clock
+    reward = RecordingReward(clock, Catalog((word, None) for word in words), per_rank=per_rank)
     (newline,) = tokenizer.encode("\n")
     bias = math.log((len(tokenizer) - 1) / (LINE_TOKENS - 1))  # one token in four, where all others are equally likely
     arguments = config_class(
@@ -199,7 +200,7 @@ def train(
     clock.watch(trainer.model)
     trainer.train()
     del trainer
-    gc.collect()  # TRL's trainers hold themselves; their models would pile up
+    gc.collect()  # a trainer is held by its own parts: models would pile up on the GPU
 
 
 def catalog_words(tokenizer: Any) -> list[str]:

@@ -55,8 +55,8 @@ def lookup_rows(catalog: Catalog, size: int, num_ranks: int) -> Iterator[Row]:
         yield Row(f"{kind} lines", milliseconds, "ms", at_most=TARGETS_MS.get(kind) if small else None)
         if min_score is not None:
             yield Row(f"{kind} lines that find an item", 100 * found, "%")
-        elif found < 1:
-            raise AssertionError(f"{kind} lines have to be found, all of them; {1 - found:.1%} were not")
+        else:
+            assert found == 1, f"{kind} lines have to be found, all of them; {1 - found:.1%} were not"
     yield Row("misspelt lines, one `extractOne` a line", one_by_one(catalog, size, num_ranks), "ms")
 
 

@@ -42,7 +42,7 @@ def completions(lines: Sequence[str], size: int, num_ranks: int, change: Change 
 
 
 def byte_level_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """GPT-2 style: byte-level BPE, trained on made-up titles. Its end token is its padding, too."""
+    """GPT-2 style: byte-level BPE, trained on made-up titles. Token 0 is end, begin and padding."""
     end = "<|endoftext|>"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

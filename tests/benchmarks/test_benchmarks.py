@@ -16,7 +16,7 @@ RUNS: dict[str, tuple[Callable[[], Iterable[Table]], int]] = {
     "segments": (lambda: segments.run(size=4, length=40, num_ranks=3, vocabulary=500, runs=1), 2),
     "reward": (lambda: reward.run(items=600, size=16, num_ranks=4, runs=2), 1),
     "lookup": (lambda: lookup.run(sizes=[60, 90], size=4, num_ranks=3), 2),
-    "grpo_step": (lambda: grpo_step.run(size=8, length=12, steps=1, rounds=2), 1 + torch.cuda.is_available()),
+    "grpo_step": (lambda: grpo_step.run(size=8, length=12, steps=1, rounds=1), 1 + torch.cuda.is_available()),
 }
 
 
