@@ -24,6 +24,7 @@ from catalog.lookup import TitleIndex
 from catalog.matching import FuzzyIndex
 from catalog.parsing import ASCII_WHITE_SPACE, read_line, split_lines
 from catalog.references import ItemReference
+from catalog.titles import read_year
 
 logger = logging.getLogger(__name__)
 
@@ -167,8 +168,11 @@ class Catalog:
 
         Returns:
             The item id; -1 if the title is absent, is there with other years only, or is ambiguous.
+
+        Raises:
+            ValueError: the year is no whole number (text that is one is read as one).
         """
-        return self.title_index.find(title, year, year_tolerance)
+        return self.title_index.find(title, read_year(year), year_tolerance)
 
     def resolve(self, reference: Any, *, year_tolerance: int = 0, min_score: float | None = None) -> int:
         """The item a reference names: by key, else by title and year, where asked also misspelt.

@@ -101,7 +101,8 @@ def numbers(title: str) -> tuple[int, ...]:
         The numbers, so that `numbers("Toy Story 2") == numbers("Toy Story II")`.
     """
     words = _NUMBER_OR_WORD.findall(_fold_case(title))
-    return tuple(_NUMERALS.get(word) or int(word) for word in words if word in _NUMERALS or word.isdecimal())
+    # Python refuses to read thousands of digits, which a model that has lost its way may well write.
+    return tuple(_NUMERALS.get(word) or int(word[:18]) for word in words if word in _NUMERALS or word.isdecimal())
 
 
 def read_year(value: Any) -> int | None:

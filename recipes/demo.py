@@ -27,8 +27,9 @@ from rankrl.evaluation import Curve, Example, Scores, comparison_table, evaluate
 from rankrl.evaluation.report import write_pictures
 from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.lists import ListWriter
 from rankrl.run.start import versions
-from recipes.evaluate import ListWriter, score_popularity, to_json
+from recipes.evaluate import score_popularity, to_json
 
 CONFIGS = Path(__file__).parent / "configs" / "demo"
 NUM_RANKS = 10

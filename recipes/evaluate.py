@@ -9,64 +9,24 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from trl import TrlParser
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptRenderer
+from rankrl.data import Dialogue
 from rankrl.data.simulation import shuffled
 from rankrl.demonstrations import popular_items
-from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranked, generate_lists
+from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranked
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import EvaluationArguments
-from rankrl.run.models import load_policy, load_tokenizer
-from rankrl.run.start import make_renderer, read_data, read_dialogues
+from rankrl.run.lists import ListWriter
+from rankrl.run.start import read_data, read_dialogues, show_example, versions
 
 logger = logging.getLogger("rankrl.evaluate")
-
-
-@dataclass(frozen=True)
-class ListWriter:
-    """A model with the prompt it was trained on: dialogues in, lists as text out."""
-
-    model: Any
-    tokenizer: Any
-    renderer: PromptRenderer
-    max_completion_length: int
-
-    @classmethod
-    def load(cls, args: EvaluationArguments, catalog: Catalog) -> ListWriter:
-        """Load model, tokenizer and prompt; a model without a recorded prompt gets the one the arguments describe."""
-        path = args.model_name_or_path
-        tokenizer = load_tokenizer(path)
-        model = load_policy(path, trainable=False, dtype=args.dtype)
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        if (Path(path) / "rankrl_prompt.json").is_file():
-            renderer = PromptRenderer.load(path, tokenizer, allow_mismatch=args.allow_prompt_mismatch)
-            length = args.max_completion_length or renderer.max_completion_tokens(catalog.lines)
-        else:
-            renderer, length = make_renderer(
-                args, tokenizer, model.config, catalog, args.num_ranks or 20, args.max_completion_length
-            )
-        return cls(model, tokenizer, renderer, length)
-
-    def write(self, dialogues: Sequence[Dialogue], batch_size: int = 64, progress: bool = True) -> list[str]:
-        """One greedy list for each dialogue, as the model wrote it."""
-        prompts = [self.renderer.render(dialogue.messages).token_ids for dialogue in dialogues]
-        return generate_lists(
-            self.model,
-            self.tokenizer,
-            prompts,
-            max_new_tokens=self.max_completion_length,
-            batch_size=batch_size,
-            progress=progress,
-        )
 
 
 def score_popularity(
@@ -92,7 +52,11 @@ def main(args: EvaluationArguments) -> Scores:
     if args.shuffle_requests is not None:
         dialogues = shuffled(dialogues, args.shuffle_requests)
     writer = ListWriter.load(args, catalog)
+    lines = catalog.lines[: writer.renderer.num_ranks]
+    example = writer.renderer.render(dialogues[0].messages).text
+    show_example(example, writer.renderer.completion(lines), writer.tokenizer, len(lines))
     texts = writer.write(dialogues, args.batch_size)
+    logger.info("%s", writer.renderer.report())
     scores = evaluate(
         texts, dialogues, catalog, num_ranks=writer.renderer.num_ranks, year_tolerance=args.year_tolerance
     )
@@ -110,6 +74,9 @@ def main(args: EvaluationArguments) -> Scores:
         report = {
             "model": args.model_name_or_path,
             "rows": len(scores.ids),
+            "catalog": catalog.version,
+            "prompt_hash": writer.renderer.hash,
+            "versions": versions(),
             "metrics": {system: to_json(s) for system, s in systems.items()},
             "lists": lists,
         }

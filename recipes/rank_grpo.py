@@ -21,7 +21,7 @@ from rankrl.rewards import RankReward
 from rankrl.run.arguments import RewardArguments
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
-from rankrl.run.models import load_policy, load_tokenizer
+from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
@@ -66,17 +66,26 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
     require_joined_processes(training_args)
     catalog, dialogues = read_data(args)
     tokenizer = load_tokenizer(model_args.model_name_or_path)
-    model = load_policy(model_args.model_name_or_path, merge_adapter=model_args.use_peft, dtype=model_args.dtype)
+    model = load_policy(
+        model_args.model_name_or_path,
+        merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
+        **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
+    )
 
     renderer, training_args.max_completion_length = make_renderer(
         args, tokenizer, model.config, catalog, training_args.num_ranks, training_args.max_completion_length
     )
     renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
 
+    reward = make_reward(args, catalog, training_args.num_ranks)
+    reward.check_truth([dialogue.ground_truth for dialogue in dialogues])
+    checkpoint = checkpoint_to_resume(training_args)
+    if checkpoint is not None:
+        renderer.require_same_prompt(checkpoint, allow_mismatch=args.allow_prompt_mismatch)
     training_args.remove_unused_columns = False  # the reward reads ground_truth and seen
     trainer = RankGRPOTrainer(
         model,
-        make_reward(args, catalog, training_args.num_ranks),
+        reward,
         training_args,
         train_dataset=prompt_dataset(renderer, dialogues),
         processing_class=tokenizer,
@@ -98,7 +107,7 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
             model_args,
             generation=trainer.generation_config.to_diff_dict() if not training_args.use_vllm else "vllm",
         )
-    train(trainer, checkpoint_to_resume(training_args))
+    train(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
 

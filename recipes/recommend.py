@@ -15,7 +15,7 @@ from trl import TrlParser
 from catalog import Catalog, parse_list
 from rankrl.data import Dialogue
 from rankrl.run.arguments import EvaluationArguments
-from recipes.evaluate import ListWriter
+from rankrl.run.lists import ListWriter
 
 
 @dataclass

@@ -20,7 +20,7 @@ from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
-from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer
+from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer, model_kwargs
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
@@ -65,17 +65,22 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
 
     if model_args.model_name_or_path == TINY_GPT2:
         texts = [message["content"] for dialogue in dialogues for message in dialogue.messages]
-        model_args.model_name_or_path = build_tiny_gpt2(
-            f"{training_args.output_dir}/{TINY_GPT2}",
-            [*texts, *("\n".join(lines) for lines in lists), *catalog.lines],
-            vocab_size=args.tiny_vocab_size,
-            context=args.tiny_context,
-            seed=training_args.seed,
-        )
+        with training_args.main_process_first():
+            model_args.model_name_or_path = build_tiny_gpt2(
+                f"{training_args.output_dir}/{TINY_GPT2}",
+                [*texts, *("\n".join(lines) for lines in lists), *catalog.lines],
+                vocab_size=args.tiny_vocab_size,
+                context=args.tiny_context,
+                seed=training_args.seed,
+            )
     tokenizer = load_tokenizer(model_args.model_name_or_path)
-    model = load_policy(model_args.model_name_or_path, dtype=model_args.dtype)
+    model = load_policy(
+        model_args.model_name_or_path, **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code)
+    )
     renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
-    renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
+    checkpoint = checkpoint_to_resume(training_args)
+    for start in filter(None, (model_args.model_name_or_path, checkpoint)):
+        renderer.require_same_prompt(start, allow_mismatch=args.allow_prompt_mismatch)
 
     training_args.max_length = None  # the renderer has fitted every example; TRL would cut lists in silence
     training_args.completion_only_loss = True
@@ -96,7 +101,7 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
             renderer.render(dialogues[0].messages).text, renderer.completion(lists[0]), tokenizer, args.num_ranks
         )
         write_manifest(training_args.output_dir, catalog, renderer.hash, args, training_args, model_args)
-    train(trainer, checkpoint_to_resume(training_args))
+    train(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
 

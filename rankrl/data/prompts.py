@@ -321,11 +321,12 @@ def context_length(config: PretrainedConfig) -> int:
         ValueError: if the config does not say.
     """
     text_config = config.get_text_config()
-    length = getattr(text_config, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len")
+    length = next((value for name in names if (value := getattr(text_config, name, None)) is not None), None)
     if not isinstance(length, int) or length < 1:
         raise ValueError(
-            f"{type(config).__name__} does not say how long its context is (max_position_embeddings is {length!r}); "
-            "set max_prompt_tokens yourself"
+            f"{type(config).__name__} does not say how long its context is ({', '.join(names)}: {length!r}); "
+            "set config.max_position_embeddings to what the model was trained on"
         )
     return length
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from catalog import parse_list
-from rankrl.rewards.truth import TruthResolver
 
 if TYPE_CHECKING:
     from catalog import Catalog
@@ -49,14 +48,16 @@ class Example:
     @classmethod
     def of(cls, dialogue: Dialogue, texts: Mapping[str, str], catalog: Catalog, *, num_ranks: int = 10) -> Example:
         """Build an example from a dialogue and each system's completion."""
-        resolver = TruthResolver(catalog)
-        (truth,), (seen,) = resolver.truth([dialogue.ground_truth]), resolver.seen([dialogue.seen])
+        truth, seen = (
+            {item for reference in references if (item := catalog.resolve(reference)) >= 0}
+            for references in (dialogue.ground_truth, dialogue.seen)
+        )
         return cls(
             id=dialogue.id,
             messages=list(dialogue.messages),
-            truth=[catalog.lines[item] for item in truth],
+            truth=[catalog.lines[item] for item in sorted(truth)],
             lists={
-                system: mark_list(text, catalog, truth=truth.keys(), seen=seen, num_ranks=num_ranks)
+                system: mark_list(text, catalog, truth=truth, seen=seen, num_ranks=num_ranks)
                 for system, text in texts.items()
             },
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from trl import GRPOConfig
 
@@ -181,6 +181,11 @@ class RankGRPOConfig(GRPOConfig):
                     "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
                     "'sequence' only. Set ratio to one of these, or aggregation to 'rank'."
                 )
+            level = vars(self)["importance_sampling_level"]
+            if level not in ("token", self.ratio):
+                raise ValueError(
+                    f"importance_sampling_level={level!r} contradicts ratio={self.ratio!r}: set `ratio` alone."
+                )
             self.importance_sampling_level = self.ratio
         else:
             self._refuse_ignored_options()
@@ -190,23 +195,39 @@ class RankGRPOConfig(GRPOConfig):
         self._warn_if_sampling_is_filtered()
 
     def _check_numbers(self) -> None:
-        if self.num_ranks < 1:
-            raise ValueError(f"num_ranks is {self.num_ranks}; expected the number of items in a list, at least 1.")
+        if not isinstance(self.num_ranks, int) or self.num_ranks < 1:
+            raise ValueError(f"num_ranks is {self.num_ranks!r}; expected the number of items in a list, at least 1.")
         for name in ("early_stop_penalty", "overflow_penalty"):
-            if getattr(self, name) > 0:
+            if not getattr(self, name) <= 0:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; expected 0 or less: it is added to the advantage, so a positive "
                     "value would reward a list of the wrong length."
                 )
-        if self.end_of_list_bonus < 0:
+        if not self.end_of_list_bonus >= 0:
             raise ValueError(
                 f"end_of_list_bonus is {self.end_of_list_bonus}; expected 0 or more: it is added to the advantage of "
                 "ending the list in the right place."
             )
         if not 0 < self.epsilon < 1:
             raise ValueError(f"epsilon is {self.epsilon}; expected a value between 0 and 1 (the paper: 0.06).")
+        if self.epsilon_high is not None and not self.epsilon_high > 0:
+            raise ValueError(f"epsilon_high is {self.epsilon_high}; expected a value above 0 (the paper: 0.08).")
+        if self.delta is not None and not self.delta > 1 + (self.epsilon_high or self.epsilon):
+            raise ValueError(f"delta is {self.delta}; it limits the unclipped ratio: must be above 1 + epsilon_high.")
+        if not self.beta >= 0:
+            raise ValueError(f"beta is {self.beta}; expected 0 (no KL term, no reference model) or more.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; lists are sampled, so it must be above 0.")
 
     def _refuse_ignored_options(self) -> None:
+        defaults = {f.name: f.default for f in fields(GRPOConfig)}
+        for name, fate in TRL_FIELDS.items():
+            if fate == "mapped" and getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} belongs to TRL's own losses, and aggregation='rank' would ignore "
+                    "it: `ratio` sets the level of the ratio, `aggregation` the loss. Leave it out, or set "
+                    "aggregation='trl' with ratio='token' or 'sequence'."
+                )
         ignored = {name: getattr(self, name) for name, off in _OFF.items() if getattr(self, name) != off}
         if ignored:
             given = ", ".join(f"{name}={value!r}" for name, value in ignored.items())

@@ -28,10 +28,13 @@ def rank_advantages(returns: Tensor, num_generations: int, scale: str = "group")
         `(B, K)` advantages in units of the chosen deviation.
 
     Raises:
-        ValueError: if B is not a multiple of `num_generations`, or `scale` is unknown.
+        ValueError: if `num_generations` is below 2 or does not divide B, or `scale` is unknown.
     """
     if scale not in SCALES:
         raise ValueError(f"scale is {scale!r}; expected one of {', '.join(map(repr, SCALES))}.")
+    if num_generations < 2:
+        raise ValueError(f"num_generations is {num_generations}; a list is compared with at least one other.")
+    returns = returns if returns.is_floating_point() else returns.float()
     batch, num_ranks = returns.shape
     if batch % num_generations:
         raise ValueError(
@@ -148,7 +151,8 @@ def rank_grpo_loss(
 
     batch, num_units = advantages.shape
     present = unit_present(unit_ids, mask, num_units)
-    log_ratio = (log_probs - old_log_probs) * mask
+    counts = mask.bool()  # padding may hold anything, -inf too
+    log_ratio = torch.where(counts, log_probs - old_log_probs, 0.0)
 
     if ratio == "token":
         terms, clipped = _clipped_terms(
@@ -171,7 +175,7 @@ def rank_grpo_loss(
     metrics = {"present": present, "ratio": unit_ratio.detach(), "clipped": clipped}
 
     if ref_log_probs is not None:
-        gap = (ref_log_probs - log_probs) * mask
+        gap = torch.where(counts, ref_log_probs - log_probs, 0.0)
         kl = unit_mean(gap.exp() - gap - 1, unit_ids, mask, num_units)
         metrics["kl"] = kl.detach()
         loss = loss + beta * (kl * present).sum() / (batch * num_ranks)

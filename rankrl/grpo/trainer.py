@@ -190,12 +190,17 @@ class RankGRPOTrainer(GRPOTrainer):
     # ---- Logging --------------------------------------------------------------------------------------------------
 
     def _gather(self, values: np.ndarray) -> Tensor:
-        return self.accelerator.gather(torch.as_tensor(values, device=self.accelerator.device))
+        return self.accelerator.gather(torch.as_tensor(values, dtype=self._float, device=self.accelerator.device))
+
+    @property
+    def _float(self) -> torch.dtype:
+        """float64 keeps equal returns equal; Apple's GPUs do not have it."""
+        return torch.float32 if self.accelerator.device.type == "mps" else torch.float64
 
     def _log_ranks(self, mode: str, name: str, values: Tensor, counted: Tensor | None = None) -> None:
         """Log `(B, K)` values that every process holds alike; `counted` says which of them are there."""
         counts = torch.ones_like(values) if counted is None else counted
-        sums, counts = values.double().sum(0), counts.double().sum(0)
+        sums, counts = values.to(self._float).sum(0), counts.to(self._float).sum(0)
         self._rank_logs[mode].add(name, sums.cpu().numpy(), counts.cpu().numpy())
 
     def _log_lists(self, mode: str, present: Tensor) -> None:
@@ -215,10 +220,11 @@ class RankGRPOTrainer(GRPOTrainer):
 
     def _log_loss(self, mode: str, metrics: dict[str, Tensor]) -> None:
         num_ranks = self.args.num_ranks
-        present = metrics.pop("present")[:, :num_ranks].double()
-        rows = [present.sum(0), *((values[:, :num_ranks].double() * present).sum(0) for values in metrics.values())]
+        by_rank = {name: values[:, :num_ranks].to(self._float) for name, values in metrics.items()}
+        present = by_rank.pop("present")
+        rows = [present.sum(0), *((values * present).sum(0) for values in by_rank.values())]
         counts, *sums = self.accelerator.reduce(torch.stack(rows), reduction="sum").cpu().numpy()
-        for name, values in zip(metrics, sums, strict=True):
+        for name, values in zip(by_rank, sums, strict=True):
             self._rank_logs[mode].add(name, values, counts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -299,6 +305,11 @@ class RankedRewards:
 
     def __call__(self, **columns: Any) -> list[float | None]:
         rewards = list(self.function(**columns))
+        if len(rewards) != len(columns["completions"]):
+            raise ValueError(
+                f"reward function {self.__name__!r} returned {len(rewards)} rewards for {len(columns['completions'])} "
+                "completions; return one entry (K floats, one float, or None) for each."
+            )
         self.scores = getattr(self.function, "last_scores", None)
         if all(reward is None or np.ndim(reward) == 0 for reward in rewards):
             self.values = None

@@ -143,6 +143,16 @@ class RankReward:
         rewards = scores.returns if self.per_rank else scores.returns.sum(axis=1)
         return rewards.tolist()
 
+    def check_truth(self, ground_truth: Sequence[Iterable[Any]]) -> None:
+        """Resolve the truth of a whole data set before training: one report, and one verdict on `unknown_limit`.
+
+        Without it the share is judged on the batches seen so far, the first of which may be unlucky.
+
+        Raises:
+            ValueError: if nothing is in the catalogue, or more is missing than `unknown_limit` allows.
+        """
+        self._resolver.truth(ground_truth)
+
     def score(
         self,
         completions: Sequence[Any],
@@ -165,11 +175,7 @@ class RankReward:
         return scores
 
     def _match(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        exact = self.catalog.ranked(texts, self.num_ranks)
-        if self.min_score is None:
-            return exact, np.zeros(exact.shape, dtype=bool)
-        ranked = self.catalog.ranked(texts, self.num_ranks, min_score=self.min_score)
-        return ranked, (ranked >= 0) & (exact < 0)
+        return self.catalog.ranked(texts, self.num_ranks, min_score=self.min_score, return_fuzzy=True)
 
     def _warn_of_seen_truth(self, truth: Sequence[dict[int, float]], seen: Sequence[set[int]]) -> None:
         num_rows = sum(bool(wanted) and wanted.keys() <= items for wanted, items in zip(truth, seen, strict=True))

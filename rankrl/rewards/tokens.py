@@ -40,7 +40,7 @@ def place_on_tokens(values: Any, unit_ids: Any) -> Any:
     has_no_value = (unit_ids < 0) | (unit_ids >= num_units)
     column = unit_ids.clip(0, num_units - 1)
     if _is_tensor(values):
-        return values.take_along_dim(column, 1).masked_fill(has_no_value, 0)
+        return values.take_along_dim(column.long(), 1).masked_fill(has_no_value, 0)
     placed = np.take_along_axis(values, column, axis=1)
     placed[has_no_value] = 0
     return placed

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from peft import PeftModel
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from trl import ModelConfig, get_quantization_config
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,18 @@ _TINY_CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
+
+
+def model_kwargs(model_args: ModelConfig, *, trust_remote_code: bool = False) -> dict[str, Any]:
+    """What TRL's `ModelConfig` says about loading, as arguments of `from_pretrained`."""
+    kwargs = {
+        "dtype": model_args.dtype,
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "quantization_config": get_quantization_config(model_args),
+        "trust_remote_code": trust_remote_code,
+    }
+    return {name: value for name, value in kwargs.items() if value is not None}
 
 
 def is_adapter(name_or_path: str | Path) -> bool:
@@ -40,14 +54,15 @@ def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
 
 
 def load_policy(
-    name_or_path: str | Path, *, merge_adapter: bool = False, trainable: bool = True, **model_kwargs: Any
+    name_or_path: str | Path, *, merge_into: str | Path | None = None, trainable: bool = True, **model_kwargs: Any
 ) -> Any:
     """Load the model that a stage starts from.
 
     Args:
         name_or_path: a model's name or directory, or the directory of an adapter.
-        merge_adapter: merge an adapter into its base model. Without it the adapter is loaded as it is, and trained
-            further where `trainable` (TRL then keeps a frozen copy of it as the KL reference).
+        merge_into: where to save an adapter merged into its base model; the merged model is then loaded from there, so
+            that an adapter trained on top names a base that holds the merged one. Without it the adapter is loaded as
+            it is, and trained further where `trainable` (TRL then keeps a frozen copy of it as the KL reference).
         trainable: will the adapter be trained?
         **model_kwargs: passed to `from_pretrained`: `dtype`, `attn_implementation`, `quantization_config`, ...
 
@@ -60,8 +75,12 @@ def load_policy(
     if not is_adapter(name_or_path):
         return AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
     base = AutoModelForCausalLM.from_pretrained(_base_of(Path(name_or_path)), **model_kwargs)
-    model = PeftModel.from_pretrained(base, str(name_or_path), is_trainable=trainable and not merge_adapter)
-    return model.merge_and_unload() if merge_adapter else model
+    if merge_into is None:
+        return PeftModel.from_pretrained(base, str(name_or_path), is_trainable=trainable)
+    if PartialState().is_main_process and not (Path(merge_into) / "config.json").is_file():
+        PeftModel.from_pretrained(base, str(name_or_path)).merge_and_unload().save_pretrained(merge_into)
+    PartialState().wait_for_everyone()
+    return AutoModelForCausalLM.from_pretrained(merge_into, **model_kwargs)
 
 
 def _base_of(adapter: Path) -> str:
@@ -123,8 +142,8 @@ def build_tiny_gpt2(
     )
     set_seed(seed)
     model = GPT2LMHeadModel(config)
-    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+    model.save_pretrained(directory)  # last: a directory with a model is taken for complete
     logger.info("made a GPT-2 of %.2f M parameters in %s", model.num_parameters() / 1e6, directory)
     return str(directory)
 

@@ -34,14 +34,16 @@ def adapter_dir(policy_dir: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("start", ["full", "new adapter", "adapter continued", "adapter merged under a new one"])
-def test_reference_is_the_policy_at_the_start(start: str, make_trainer, policy_dir: Path, adapter_dir: Path) -> None:
+def test_reference_is_the_policy_at_the_start(
+    start: str, make_trainer, policy_dir: Path, adapter_dir: Path, tmp_path: Path
+) -> None:
     source = adapter_dir if "adapter " in start else policy_dir
     new_adapter = start.endswith("new one") or start == "new adapter"
 
     def build(name: str):
         return make_trainer(
             name,
-            model=load_policy(source, merge_adapter=new_adapter),
+            model=load_policy(source, merge_into=tmp_path / "merged" if new_adapter else None),
             peft_config=LORA if new_adapter else None,
             beta=0.1,
             save_strategy="steps",
@@ -59,6 +61,17 @@ def test_reference_is_the_policy_at_the_start(start: str, make_trainer, policy_d
     resumed.train(resume_from_checkpoint=str(Path(trainer.args.output_dir) / "checkpoint-1"))
     entry = next(e for e in resumed.state.log_history if e.get("step") == 2 and "reward" in e)
     assert entry["kl/all"] == pytest.approx(trainer.state.log_history[1]["kl/all"], rel=1e-4)
+
+
+def test_an_adapter_over_a_merged_one_is_loaded_with_both(make_trainer, adapter_dir: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(model=load_policy(adapter_dir, merge_into=tmp_path / "merged"), peft_config=LORA)
+    trainer.train()
+    trainer.save_model()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        trained = trainer.model(ids).logits
+        loaded = load_policy(trainer.args.output_dir, trainable=False)(ids).logits
+    torch.testing.assert_close(loaded, trained)
 
 
 def test_a_model_changed_after_loading_is_refused(make_trainer, policy_dir: Path) -> None:
@@ -130,6 +143,14 @@ def test_bad_rewards_are_errors(rewards, message: str, make_trainer) -> None:
 
     with pytest.raises(ValueError, match=message):
         make_trainer(reward_funcs=bad).train()
+
+
+def test_a_reward_for_another_number_of_completions_is_an_error(make_trainer) -> None:
+    def one_for_all(completions: list[str], **columns) -> list:
+        return [[1.0, 0.0, 0.0]]
+
+    with pytest.raises(ValueError, match="returned 1 rewards for 4 completions"):
+        make_trainer(reward_funcs=one_for_all).train()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""Every setting out of its range is an error that says what to use."""
+
+import pytest
+
+from rankrl.grpo import RankGRPOConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_ranks": 0}, "at least 1"),
+        ({"num_ranks": 2.5}, "at least 1"),
+        ({"advantage": "item"}, "expected one of 'rank', 'sequence'"),
+        ({"ratio": "item"}, "expected one of 'rank', 'token', 'sequence'"),
+        ({"aggregation": "mean"}, "expected one of 'rank', 'trl'"),
+        ({"aggregation": "trl"}, "knows the ratios 'token' and 'sequence' only"),
+        ({"aggregation": "trl", "ratio": "token", "importance_sampling_level": "sequence"}, "contradicts ratio"),
+        ({"early_stop_penalty": 0.1}, "expected 0 or less"),
+        ({"overflow_penalty": float("nan")}, "expected 0 or less"),
+        ({"end_of_list_bonus": -0.1}, "expected 0 or more"),
+        ({"epsilon": 1.5}, "between 0 and 1"),
+        ({"epsilon_high": -0.5}, "above 0"),
+        ({"delta": 0.5}, r"above 1 \+ epsilon_high"),
+        ({"beta": -1.0}, "expected 0"),
+        ({"temperature": 0.0}, "must be above 0"),
+        ({"scale_rewards": "rank"}, "expected one of 'group', 'batch', 'none'"),
+        ({"loss_type": "dr_grpo"}, "loss_type='dr_grpo' belongs to TRL's own losses"),
+        ({"num_generations": 1}, "at least 2"),
+        ({"num_generations": 5}, "does not divide the 8 lists"),
+    ],
+)
+def test_bad_settings_are_errors_that_teach(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], **settings)
+
+
+def test_filtered_sampling_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="top_k=5: lists are then sampled from a filtered distribution"):
+        RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], top_k=5)

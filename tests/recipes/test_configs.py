@@ -1,0 +1,81 @@
+"""Every YAML file is understood by its recipe, the lines that are commented out too."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankrl.data.prompts import PromptTemplate
+from recipes import evaluate, rank_grpo, sft
+from tests.recipes.runs import REPOSITORY, flags
+
+RECIPES = {"sft": sft, "rank_grpo": rank_grpo, "evaluate": evaluate}
+FILES = sorted((REPOSITORY / "recipes" / "configs").rglob("*.yaml"))
+ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: \S+( #.*)?$)", re.MULTILINE)
+
+
+def parse(path: Path, **settings: Any) -> Any:
+    """What a recipe's `main` is called with."""
+    recipe = RECIPES[path.stem]
+    needed = {"catalog": "C", "dialogues": "D"}
+    if recipe is not evaluate:
+        needed |= {"output_dir": "unused", "use_cpu": True}  # bf16 is refused where there is no GPU
+    received = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [path.name, "--config", str(path), *flags(**needed, **settings)])
+        patch.setattr(recipe, "main", lambda *arguments: received.append(arguments))
+        recipe.cli()
+    return received[0]
+
+
+def test_there_is_a_general_config_for_every_stage() -> None:
+    general = {path.stem for path in FILES if path.parent.name == "configs"}
+    assert general == set(RECIPES)
+
+
+@ALL
+def test_its_recipe_understands_it(path: Path) -> None:
+    data, *_ = parse(path)
+    template = data.prompt_template
+    PromptTemplate.load(template if "/" not in template else REPOSITORY / template)
+    assert path.read_text(encoding="utf-8").startswith("# "), "the first line says what it is for"
+
+
+@ALL
+def test_flags_win_over_it(path: Path) -> None:
+    data, *others = parse(path, prompt_template="book", **({} if path.stem == "evaluate" else {"learning_rate": 0.5}))
+    assert data.prompt_template == "book"
+    assert not others or others[0].learning_rate == 0.5
+
+
+@ALL
+def test_what_is_commented_out_can_be_switched_on(path: Path, tmp_path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    switched_on = tmp_path / path.name
+    switched_on.write_text(SWITCHED_OFF.sub("", text), encoding="utf-8")
+    parse(switched_on)
+    if path.parent.name == "configs":
+        assert SWITCHED_OFF.search(text)
+
+
+def test_rank_grpo_keeps_to_the_paper() -> None:
+    path = next(path for path in FILES if path.parent.name == "configs" and path.stem == "rank_grpo")
+    reward, training, model = parse(path)
+    assert (reward.reward, reward.gamma) == ("exp", float("inf"))
+    assert (training.epsilon, training.epsilon_high, training.beta) == (0.06, 0.08, 1e-3)
+    assert (training.num_ranks, training.num_generations, training.temperature) == (20, 8, 1.0)
+    assert training.per_device_train_batch_size * training.gradient_accumulation_steps == 384
+    assert (model.use_peft, training.learning_rate) == (True, 1e-5)
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda folder: folder.name)
+def test_both_stages_write_the_same_prompt(folder: Path) -> None:
+    (first, _, _), (second, training, _) = (parse(folder / f"{stage}.yaml") for stage in ("sft", "rank_grpo"))
+    assert first.num_ranks == training.num_ranks
+    assert first.prompt_template == second.prompt_template
+    assert first.max_prompt_length == second.max_prompt_length

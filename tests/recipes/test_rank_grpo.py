@@ -1,0 +1,211 @@
+"""Rank-GRPO sees the prompts of SFT, is rewarded by the data's truth, and starts from the very policy it is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoTokenizer
+
+from catalog import Catalog
+from rankrl.data import Dialogue, PromptRenderer, load_dialogues, save_dialogues
+from rankrl.run.models import load_policy
+from recipes import rank_grpo, sft
+from tests.recipes.runs import LORA, NUM_RANKS, PAIRS, SMALL, Files, logits, run, trainer_of
+
+SMALL = {**SMALL, **PAIRS}
+
+
+def prompts_sampled_from(trainer: Any) -> set[tuple[int, ...]]:
+    """The prompt ids that lists are sampled from, over one epoch."""
+    prompts = set()
+    trainer.model.train()
+    for batch in trainer.get_train_dataloader():
+        inputs = trainer._prepare_inputs(batch)
+        rows = zip(inputs["prompt_ids"], inputs["prompt_mask"], strict=True)
+        prompts |= {tuple(ids[mask == 1].tolist()) for ids, mask in rows}
+    return prompts
+
+
+def history(output: Path) -> list[dict[str, float]]:
+    """What was logged at each step."""
+    state = json.loads((output / "trainer_state.json").read_text(encoding="utf-8"))
+    return [entry for entry in state["log_history"] if "kl/all" in entry]
+
+
+def test_lists_are_sampled_from_the_prompts_of_sft(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    # 12 of the 13 dialogues: the longest is left out of the epoch, whose batches hold two prompts.
+    dialogues = load_dialogues(files.train)[1:]
+    save_dialogues(tmp_path / "even.jsonl", dialogues)
+    data = {"catalog": files.catalog, "dialogues": tmp_path / "even.jsonl"}
+    trainer = trainer_of(rank_grpo, **data, **SMALL, model_name_or_path=sft_model, output_dir=tmp_path / "rl")
+
+    renderer = PromptRenderer.load(sft_model, AutoTokenizer.from_pretrained(sft_model))
+    expected = {tuple(renderer.render(dialogue.messages).token_ids) for dialogue in dialogues}
+    assert prompts_sampled_from(trainer) == expected
+
+
+def test_the_reward_reads_truth_and_seen_of_the_dialogue(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(rank_grpo, **files.training, **SMALL, model_name_or_path=sft_model, output_dir=tmp_path)
+    catalog = Catalog.load(files.catalog)
+    number, dialogue = next((n, d) for n, d in enumerate(load_dialogues(files.train)) if d.seen)
+    wanted, seen = (catalog.lines[catalog.resolve(item[0])] for item in (dialogue.ground_truth, dialogue.seen))
+    row = trainer.train_dataset[number]
+
+    def hits(truth: list[dict[str, Any]]) -> list[float]:
+        (rewards,) = trainer.reward_funcs[0].function(
+            completions=[f"{seen}\n{wanted}\n{wanted}"], ground_truth=[truth], seen=[row["seen"]]
+        )
+        return rewards
+
+    assert hits(row["ground_truth"]) == [0.0, 1.0, 0.0]
+    assert hits([*row["ground_truth"], *row["seen"]]) == [0.0, 1.0, 0.0], "what the user has seen earns nothing"
+
+
+@pytest.mark.parametrize(("reward", "expected"), [("exp", [0.5, 1.0, 0.0]), ("log", None)])
+def test_the_reward_is_the_one_asked_for(
+    reward: str, expected: list[float] | None, files: Files, sft_model: Path, tmp_path: Path
+) -> None:
+    settings = {"model_name_or_path": sft_model, "output_dir": tmp_path, "reward": reward}
+    settings |= {"gamma": 2} if reward == "exp" else {}
+    trainer = trainer_of(rank_grpo, **files.training, **SMALL, **settings)
+    dialogue = load_dialogues(files.train)[0]
+    catalog = Catalog.load(files.catalog)
+    wanted = catalog.lines[catalog.resolve(dialogue.ground_truth[0])]
+    discount = 1 / torch.log2(torch.tensor(3.0)).item()
+
+    (values,) = trainer.reward_funcs[0].function(
+        completions=[f"?\n{wanted}\n?"], ground_truth=[trainer.train_dataset[0]["ground_truth"]]
+    )
+    assert values == pytest.approx(expected or [discount, discount, 0.0])
+
+
+# ---- Three starts: each is the given policy, and the KL is measured from it ------------------------------------------
+
+
+STARTS = {
+    "all weights": ("sft_model", {}),
+    "a new adapter on a full model": ("sft_model", LORA),
+    "the adapter itself": ("sft_adapter", {}),
+    "a new adapter on the merged one": ("sft_adapter", LORA),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_without_learning_what_is_saved_is_the_policy_it_started_from(
+    start: str, files: Files, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    fixture, settings = STARTS[start]
+    given = request.getfixturevalue(fixture)
+    settings = {**SMALL, **settings, "model_name_or_path": given, "output_dir": tmp_path, "learning_rate": 0}
+    run(rank_grpo, **files.training, **settings)
+
+    before, after = logits(load_policy(given)), logits(load_policy(tmp_path))
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_learning_begins_at_the_reference(
+    start: str, files: Files, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    fixture, settings = STARTS[start]
+    given = request.getfixturevalue(fixture)
+    settings = {**SMALL, **settings, "model_name_or_path": given, "output_dir": tmp_path, "learning_rate": 1e-2}
+    run(rank_grpo, **files.training, **settings)
+
+    first, second = (entry["kl/all"] for entry in history(tmp_path))
+    assert first == pytest.approx(0.0, abs=1e-6)
+    assert second > 1e-6
+    assert not torch.allclose(logits(load_policy(tmp_path)), logits(load_policy(given)))
+    assert isinstance(load_policy(tmp_path), PeftModel) == (start != "all weights")
+
+
+# ---- The prompt ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_another_prompt_is_refused_unless_told(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jinja"
+    other.write_text("{% block user %}{{ turns[-1].content }} Name {{ num_ranks }}!{% endblock %}", encoding="utf-8")
+    settings = {**SMALL, "prompt_template": other, "model_name_or_path": sft_model, "output_dir": tmp_path / "rl"}
+
+    with pytest.raises(ValueError, match=r"trained on another prompt.*different: template"):
+        trainer_of(rank_grpo, **files.training, **settings)
+    with pytest.warns(UserWarning, match="trained on another prompt"):
+        trainer = trainer_of(rank_grpo, **files.training, **settings, allow_prompt_mismatch=True)
+    assert "Name 3!" in trainer.train_dataset[0]["prompt"]
+
+
+def test_other_ranks_are_another_prompt(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "num_ranks": NUM_RANKS - 1, "model_name_or_path": sft_model, "output_dir": tmp_path}
+    with pytest.raises(ValueError, match=r"different: num_ranks"):
+        trainer_of(rank_grpo, **files.training, **settings)
+
+
+def test_a_checkpoint_has_the_prompt_of_its_run(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "num_ranks": NUM_RANKS - 1, "output_dir": tmp_path}
+    with pytest.raises(ValueError, match="trained on another prompt"):
+        trainer_of(rank_grpo, **files.training, **settings, model_name_or_path=sft_model / "checkpoint-1")
+
+
+def test_sft_refuses_another_prompt_too(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {name: value for name, value in SMALL.items() if name not in PAIRS}
+    settings |= {"num_ranks": NUM_RANKS - 1, "model_name_or_path": sft_model, "output_dir": tmp_path}
+    with pytest.raises(ValueError, match=r"different: num_ranks"):
+        trainer_of(sft, **files.training, **settings)
+
+
+# ---- Truth that the catalogue lacks ----------------------------------------------------------------------------------
+
+
+def unknown_truth(dialogue: Dialogue) -> Dialogue:
+    return replace(dialogue, ground_truth=[("A Film That Nobody Made", 1990)])
+
+
+def test_a_few_unknown_titles_do_not_stop_the_run_wherever_they_stand(
+    files: Files, sft_model: Path, tmp_path: Path
+) -> None:
+    first, *others = load_dialogues(files.train)
+    save_dialogues(tmp_path / "some.jsonl", [unknown_truth(first), *others])
+    # The first step sees the first dialogue alone, and nothing that is in the catalogue.
+    settings = {**SMALL, "num_generations": 4, "shuffle_dataset": False, "model_name_or_path": sft_model}
+    data = {"catalog": files.catalog, "dialogues": tmp_path / "some.jsonl"}
+
+    run(rank_grpo, **data, **settings, output_dir=tmp_path / "rl")
+
+    assert len(history(tmp_path / "rl")) == 2
+
+
+def test_more_unknown_titles_than_the_limit_are_an_error_before_training(
+    files: Files, sft_model: Path, tmp_path: Path
+) -> None:
+    *others, last = load_dialogues(files.train)
+    save_dialogues(tmp_path / "some.jsonl", [*others, unknown_truth(last)])
+    settings = {**SMALL, "unknown_limit": 0.0, "shuffle_dataset": False, "model_name_or_path": sft_model}
+    data = {"catalog": files.catalog, "dialogues": tmp_path / "some.jsonl"}
+
+    with pytest.raises(ValueError, match="A Film That Nobody Made.*unknown_limit"):
+        trainer_of(rank_grpo, **data, **settings, output_dir=tmp_path / "rl")
+
+
+# ---- What a run leaves -----------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_says_what_it_was(
+    files: Files, sft_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(rank_grpo, **files.training, **SMALL, model_name_or_path=sft_model, output_dir=tmp_path)
+
+    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert manifest["config"]["RankGRPOConfig"]["epsilon"] == 0.06
+    assert manifest["config"]["RewardArguments"]["reward"] == "exp"
+    assert manifest["generation"]["do_sample"] is True
+    vectors = [json.loads(line) for line in (tmp_path / "ranks_train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in vectors] == [1, 2]
+    assert {len(row["hit"]) for row in vectors} == {NUM_RANKS}
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("1/2")).split()
+    assert len(row) == 1 + 8 + 1, "step, the eight numbers that matter, time left"
