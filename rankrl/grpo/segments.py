@@ -3,14 +3,14 @@
 Rank k is the k-th non-blank line of the completion. Lines end at ``\\n`` alone; a line is blank if it holds nothing but
 ASCII white space. The text side of the same rule is `catalog.parse_list`; a property test holds the two together.
 
-What the rule needs to know of a token is five facts about its bytes. They are read once for the whole vocabulary
+What the rule needs to know of a token is a few facts about its bytes. They are read once for the whole vocabulary
 (`LineTable`), so that a batch is segmented by a handful of gathers and cumulative sums, with no host sync.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,35 +22,30 @@ if TYPE_CHECKING:
 # What `bytes.strip()` removes. Unicode spaces (U+00A0, U+2028, ...) are not white here: bytes decide.
 ASCII_WHITE = " \t\n\r\x0b\x0c"
 
+# The facts about a token, packed into one number, so that a batch reads them with one gather.
+NO_TEXT = 1  # it puts no bytes into the text (special tokens, padding, the end token)
+ENDS = 2  # it ends the completion
+BREAKS = 4  # it holds a line break
+INKS = 8  # it holds a non-white byte
+INKS_FIRST = 16  # ... before its first line break (or anywhere, if it has no break)
+INKS_LAST = 32  # ... after its last line break (or anywhere, if it has no break)
+NEW_LINES = 6  # from this bit on: how many non-blank pieces follow its first line break
+
 
 @dataclass(frozen=True)
 class LineTable:
-    """Per-token facts about line breaks; every tensor is bool or long of shape `(V + 1,)`.
-
-    The last row stands for ids beyond the tokenizer's vocabulary: models pad their embedding tables, and such an id,
-    should it ever be sampled, leaves no text.
+    """Facts about line breaks for every token of a vocabulary.
 
     Attributes:
-        empty: the token puts no bytes into the text (special tokens, skipped in decoding).
-        breaks: it holds a line break.
-        inks: it holds a non-white byte.
-        inks_first: it holds one before its first line break (or anywhere, if it has no break).
-        inks_last: it holds one after its last line break (or anywhere, if it has no break).
-        new_lines: (long) how many non-blank pieces follow its first line break.
-        ends: it ends the completion.
+        facts: `(V + 1,)` int32, the bits above. The last row stands for ids beyond the tokenizer's vocabulary: models
+            pad their embedding tables, and such an id, should it ever be sampled, leaves no text.
 
     Example:
         >>> table = LineTable.from_tokenizer(tokenizer)
         >>> unit_ids = segment_ranks(completion_ids, completion_mask, table, num_ranks=20)  # (B, T)
     """
 
-    empty: Tensor
-    breaks: Tensor
-    inks: Tensor
-    inks_first: Tensor
-    inks_last: Tensor
-    new_lines: Tensor
-    ends: Tensor
+    facts: Tensor
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], end_ids: Iterable[int]) -> LineTable:
@@ -63,10 +58,8 @@ class LineTable:
         Raises:
             ValueError: if no token holds a line break, or if there is no end token.
         """
-        texts = [*texts, ""]  # one more row, without text, for every id beyond the vocabulary
-        ends = torch.zeros(len(texts), dtype=torch.bool)
-        ends[list(end_ids)] = True
-        if not ends.any():
+        texts, end_ids = list(texts), list(end_ids)
+        if not end_ids:
             raise ValueError(
                 "this tokenizer has no end token, so no list would ever end. Set `tokenizer.eos_token` to the token "
                 "that the model writes at the end of its answer, or pass `end_ids`."
@@ -76,16 +69,9 @@ class LineTable:
                 "this tokenizer cannot write a newline, so it cannot write a list of one item per line "
                 "(BERT- and T5-like vocabularies drop line breaks). Choose a tokenizer whose vocabulary keeps `\\n`."
             )
-        inked = [[bool(piece.strip(ASCII_WHITE)) for piece in text.split("\n")] for text in texts]
-        return cls(
-            empty=torch.tensor([text == "" for text in texts]),
-            breaks=torch.tensor(["\n" in text for text in texts]),
-            inks=torch.tensor([any(pieces) for pieces in inked]),
-            inks_first=torch.tensor([pieces[0] for pieces in inked]),
-            inks_last=torch.tensor([pieces[-1] for pieces in inked]),
-            new_lines=torch.tensor([sum(pieces[1:]) for pieces in inked]),
-            ends=ends,
-        )
+        facts = torch.tensor([*map(_facts, texts), NO_TEXT], dtype=torch.int32)
+        facts[end_ids] = NO_TEXT | ENDS
+        return cls(facts)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] | None = None) -> LineTable:
@@ -104,7 +90,15 @@ class LineTable:
 
     def to(self, device: torch.device | str) -> LineTable:
         """The same table on another device; tensors that are there already are not copied."""
-        return LineTable(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return LineTable(self.facts.to(device))
+
+
+def _facts(text: str) -> int:
+    if not text:
+        return NO_TEXT
+    inked = [bool(piece.strip(ASCII_WHITE)) for piece in text.split("\n")]
+    bits = {BREAKS: len(inked) > 1, INKS: any(inked), INKS_FIRST: inked[0], INKS_LAST: inked[-1]}
+    return sum(bit for bit, held in bits.items() if held) | sum(inked[1:]) << NEW_LINES
 
 
 def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -140,22 +134,16 @@ def segment_ranks(completion_ids: Tensor, completion_mask: Tensor, table: LineTa
         `(B, T)` long: `0..K-1` ranks, `K` the end token, `K+1..` one unit for each line after rank K, `-1` padding.
     """
     table = table.to(completion_ids.device)
-    completion_ids = completion_ids.clamp(max=len(table.empty) - 1)
     real = completion_mask.bool()
-    ends = table.ends[completion_ids] & real
-    texted = real & ~ends & ~table.empty[completion_ids]
-
-    breaks = table.breaks[completion_ids] & texted
-    inks = table.inks[completion_ids] & texted
-    inks_first = table.inks_first[completion_ids] & texted
-    inks_last = table.inks_last[completion_ids] & texted
-    turning = breaks | inks  # after such a token the state of the current line is known from it alone
+    facts = table.facts[completion_ids.clamp(max=len(table.facts) - 1)].masked_fill(~real, NO_TEXT)
+    inks, inks_first, inks_last = ((facts & bit).bool() for bit in (INKS, INKS_FIRST, INKS_LAST))
+    turning = (facts & (BREAKS | INKS)).bool()  # after such a token the state of the line is known from it alone
 
     # Does the line in which a token starts hold ink already?
     before = _last_index_before(turning)
     inked_line = torch.where(before >= 0, inks_last.gather(1, before.clamp(min=0)), False)
     # Non-blank lines that have begun before the token.
-    begun = (inks_first & ~inked_line).long() + table.new_lines[completion_ids] * texted
+    begun = (inks_first & ~inked_line) + (facts >> NEW_LINES)
     lines_before = begun.cumsum(1) - begun
 
     # White space before any ink of its line waits for what comes next: ink in the same line, or a break.
@@ -165,11 +153,11 @@ def segment_ranks(completion_ids: Tensor, completion_mask: Tensor, table: LineTa
     line = (lines_before - goes_back.long()).clamp(min=0)
 
     # Tokens without text follow the token before them.
-    source = _last_index_upto(texted).clamp(min=0)
-    line = torch.where(texted.any(1, keepdim=True), line.gather(1, source), 0)
+    source = _last_index_upto((facts & NO_TEXT) == 0)
+    line = torch.where(source >= 0, line.gather(1, source.clamp(min=0)), 0)
 
     unit = torch.where(line < num_ranks, line, line + 1)
-    return unit.masked_fill(ends, num_ranks).masked_fill(~real, -1)
+    return unit.masked_fill((facts & ENDS).bool(), num_ranks).masked_fill(~real, -1)
 
 
 def _positions(flags: Tensor) -> Tensor:

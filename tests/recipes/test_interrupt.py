@@ -1,0 +1,80 @@
+"""Ctrl-C loses nothing: a recipe saves, says how to go on, and ends where it would have ended without it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.trainer_utils import get_last_checkpoint
+
+from recipes import sft
+from tests.recipes.runs import REPOSITORY, SMALL, Files, flags, installed, run
+
+STEPS = 60
+SAVING = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": 1000, "learning_rate": 1e-2}
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForCausalLM.from_pretrained(directory).state_dict()
+
+
+@pytest.fixture(scope="module")
+def settings(files: Files, policy: Path) -> dict[str, Any]:
+    return {**files.training, **SMALL, **SAVING, "model_name_or_path": policy}
+
+
+@pytest.fixture(scope="module")
+def interrupted(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """`python recipes/sft.py`, stopped by Ctrl-C after its first step: directory, exit status, what it printed."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    process = subprocess.Popen(
+        [sys.executable, "recipes/sft.py", *flags(**settings, output_dir=folder / "sft")],
+        cwd=REPOSITORY,
+        env=installed(folder / "packages"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    printed = []
+    with process, process.stdout:
+        for line in process.stdout:
+            printed.append(line)
+            if re.match(rf"\s+1/{STEPS}\s", line):
+                process.send_signal(signal.SIGINT)
+    return folder / "sft", process.returncode, "".join(printed)
+
+
+def test_it_stops_at_the_next_step_with_a_checkpoint(interrupted: tuple[Path, int, str]) -> None:
+    directory, status, printed = interrupted
+    assert status == 130, printed
+    stopped = int(re.search(r"stopped after step (\d+) of 60", printed)[1])
+    assert Path(get_last_checkpoint(directory)).name == f"checkpoint-{stopped}"
+    assert stopped < STEPS
+    assert "--resume_from_checkpoint latest" in printed
+    assert not (directory / "model.safetensors").exists(), "an unfinished stage must not look finished"
+
+
+def test_going_on_ends_with_the_weights_of_an_uninterrupted_run(
+    interrupted: tuple[Path, int, str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    directory, _, _ = interrupted
+    run(sft, **settings, output_dir=directory, resume_from_checkpoint="latest")
+    run(sft, **settings, output_dir=tmp_path)
+
+    resumed, straight = weights(directory), weights(tmp_path)
+    assert resumed.keys() == straight.keys()
+    for name, value in straight.items():
+        assert torch.equal(value, resumed[name]), f"{name} differs after the interruption"
+
+
+def test_latest_begins_anew_where_there_is_no_checkpoint(files: Files, policy: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "model_name_or_path": policy, "output_dir": tmp_path}
+    run(sft, **files.training, **settings, resume_from_checkpoint="latest")
+    assert weights(tmp_path)
