@@ -113,7 +113,7 @@ def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     prefix = [] if anchor is None else [anchor]
     batch = [[*prefix, token] for token in range(len(tokenizer))]
     texts = tokenizer.batch_decode(batch, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    lead = len(tokenizer.decode(prefix, clean_up_tokenization_spaces=False))
+    lead = len(tokenizer.decode(prefix, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return [text[lead:] for text in texts]
 
 

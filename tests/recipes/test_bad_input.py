@@ -45,18 +45,17 @@ def test_empty_ground_truth(recipe: ModuleType, files: Files, policy: Path, tmp_
         start(recipe, files, policy, tmp_path / "run", dialogues=tmp_path / "empty.jsonl")
 
 
-@pytest.mark.parametrize("recipe", [sft, rank_grpo, evaluate], ids=lambda recipe: recipe.__name__)
+@RECIPES
 def test_titles_of_another_catalogue(recipe: ModuleType, files: Files, policy: Path, tmp_path: Path) -> None:
     dialogues = [replace(d, ground_truth=[(f"Song {d.id}", 2020)]) for d in load_dialogues(files.untaught)]
     save_dialogues(tmp_path / "songs.jsonl", dialogues)
 
     with pytest.raises(ValueError, match="not in the catalogue of 50 items, for example 'Song demo-train:0:0"):
-        if recipe is evaluate:
-            data = {"catalog": files.catalog, "dialogues": tmp_path / "songs.jsonl", "num_ranks": 2}
-            run(evaluate, **data, model_name_or_path=policy, prompt_template=SMALL["prompt_template"])
-        else:
-            data = {"dialogues": tmp_path / "songs.jsonl"}
-            start(recipe, files, policy, tmp_path / "run", **data)
+        start(recipe, files, policy, tmp_path / "run", dialogues=tmp_path / "songs.jsonl")
+    data = {"catalog": files.catalog, "dialogues": tmp_path / "songs.jsonl"}
+    settings = {"model_name_or_path": policy, "num_ranks": 2, "prompt_template": SMALL["prompt_template"]}
+    with pytest.raises(ValueError, match="not in the catalogue of 50 items"):
+        run(evaluate, **data, **settings)
 
 
 def test_lists_that_do_not_fit_the_completion(files: Files, policy: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation writes one greedy list for each dialogue with the prompt of the stage, and scores them as the library does."""
+"""Evaluation writes a greedy list for each dialogue with the stage's prompt, and scores it as the library does."""
 
 from __future__ import annotations
 

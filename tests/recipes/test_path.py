@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,17 @@ def test_every_stage_leaves_an_adapter_that_can_be_scored_and_asked(
     data = {"catalog": files.catalog, "dialogues": files.test}
     output = tmp_path / "scores.json"
     run(evaluate, config=CONFIGS / "evaluate.yaml", **data, model_name_or_path=stages[stage], output=output)
-    run(recommend, catalog=files.catalog, model_name_or_path=stages[stage], request="Something to laugh about?")
-
     metrics = json.loads(output.read_text(encoding="utf-8"))["metrics"][stage]
     assert {f"ndcg@{NUM_RANKS}", f"recall@{NUM_RANKS}", "in_catalog", "lines"} <= metrics.keys()
-    assert "  1. " in capsys.readouterr().out
+    capsys.readouterr()
+    run(recommend, catalog=files.catalog, model_name_or_path=stages[stage], request="Something to laugh about?")
+    assert capsys.readouterr().out.strip(), "even an empty list deserves an answer"
 
 
 def test_every_stage_moves_on_from_the_one_before(stages: dict[str, Path]) -> None:
     policies = [logits(load_policy(stages["sft"] / "tiny-gpt2"))]
     policies += [logits(load_policy(stages[stage])) for stage in ("sft", "rank_grpo", "more")]
-    for before, after_it in zip(policies, policies[1:], strict=False):
+    for before, after_it in pairwise(policies):
         assert not torch.allclose(before, after_it)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def test_a_long_dialogue_loses_its_oldest_turns_and_keeps_its_list(files: Files,
     assert "Film number 0 " not in text
     assert long.messages[-1]["content"] in text
     assert tokenizer.decode(completion[:-1]).count("\n") == NUM_RANKS - 1
+
+
+def test_no_example_is_longer_than_the_context(files: Files, policy: Path, tmp_path: Path) -> None:
+    """Lists are measured by the catalogue's 99th percentile, but a longer title can be demonstrated too."""
+    catalog = Catalog([*((f"Film {number}", 1990) for number in range(200)), ("Long, " * 20, 1991)])
+    catalog.save(tmp_path / "catalog.jsonl")
+    *_, long = load_dialogues(files.train)
+    dialogue = Dialogue(long.id, long.messages, [], [catalog.lines[-1]], [catalog.lines[-1]])
+    save_dialogues(tmp_path / "train.jsonl", [dialogue])
+    data = {"catalog": tmp_path / "catalog.jsonl", "dialogues": tmp_path / "train.jsonl"}
+    settings = {**SMALL, "num_ranks": 1, "model_name_or_path": policy, "output_dir": tmp_path / "sft"}
+
+    with suppress(ValueError):  # an example that is refused is as good as one that fits
+        ((prompt, completion),) = trained_on(trainer_of(sft, **data, **settings))
+        assert len(prompt) + len(completion) <= 256
 
 
 def test_tiny_gpt2_is_made_from_the_training_text(files: Files, tmp_path: Path) -> None:

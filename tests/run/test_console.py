@@ -1,0 +1,73 @@
+"""One row of the numbers that matter at every logging step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from transformers import Trainer, TrainerControl, TrainerState
+
+from rankrl.run.console import RANK_GRPO_COLUMNS, SFT_COLUMNS, ConsoleCallback
+
+COLUMNS = {"loss": "loss", "hit": "hit/all"}
+
+
+def log(callback: ConsoleCallback, step: int, *, main: bool = True, **logs: float) -> None:
+    state = TrainerState(global_step=step, max_steps=100, is_world_process_zero=main)
+    callback.on_log(None, state, TrainerControl(), logs=logs)
+
+
+def test_a_row_holds_step_numbers_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = ConsoleCallback(COLUMNS)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    callback.on_train_begin(None, TrainerState(global_step=20, max_steps=100), TrainerControl())  # resumed at 20
+    monkeypatch.setattr(time, "monotonic", lambda: 1010.0)  # ten seconds for ten steps, seventy to go
+    log(callback, 30, **{"loss": 1.23456, "hit/all": 0.05, "epoch": 2.0})
+
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["step", "loss", "hit", "time", "left"]
+    assert row.split() == ["30/100", "1.235", "0.05", "1:10"]
+    assert len(heading) == len(row)
+
+
+def test_a_number_that_is_missing_is_left_blank(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = ConsoleCallback(COLUMNS)
+    log(callback, 1, **{"hit/all": 0.5})
+    heading, row = capsys.readouterr().out.splitlines()
+    assert row[: heading.index("loss") + 4].split() == ["1/100"]
+    assert row[heading.index("hit") :].split()[0] == "0.5" or row[: heading.index("hit") + 3].endswith("0.5")
+
+
+def test_the_heading_comes_again_every_twenty_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    callback = ConsoleCallback(COLUMNS)
+    for step in range(41):
+        log(callback, step, loss=1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [number for number, line in enumerate(lines) if "loss" in line] == [0, 21, 42]
+
+
+@pytest.mark.parametrize("silent", [{"main": False, "loss": 1.0}, {"train_runtime": 3.0}, {}])
+def test_says_nothing_where_there_is_nothing_to_say(silent: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    log(ConsoleCallback(COLUMNS), 1, **silent)
+    assert capsys.readouterr().out == ""
+
+
+def test_takes_the_place_of_the_trainers_own_progress(
+    make_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for quiet in (True, False):
+        trainer = make_trainer(disable_tqdm=quiet)
+        ConsoleCallback.install(trainer, COLUMNS)
+        trainer.train()
+    printed = capsys.readouterr()
+    assert "{'loss'" not in printed.out + printed.err
+    assert "it/s" not in printed.out + printed.err
+    assert printed.out.count("loss") == 2
+
+
+def test_rank_grpo_shows_eight_numbers() -> None:
+    assert len(RANK_GRPO_COLUMNS) == 8
+    assert "loss" in SFT_COLUMNS

@@ -1,0 +1,84 @@
+"""A signal ends training after the step under way, with a checkpoint; a second one ends it at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Trainer, TrainerCallback
+
+from rankrl.run.interrupt import train
+
+
+class Press(TrainerCallback):
+    """Sends a signal to this process when a step begins, as often as asked."""
+
+    def __init__(self, number: int, times: int = 1) -> None:
+        self.number = number
+        self.times = times
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 1:
+            for _ in range(self.times):
+                signal.raise_signal(self.number)
+
+
+@pytest.fixture(autouse=True)
+def _handlers_are_given_back() -> Any:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def checkpoints(trainer: Trainer) -> list[str]:
+    return sorted(path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_after_the_step_under_way(
+    number: int, status: int, make_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make_trainer(callbacks=[Press(number)])
+    with pytest.raises(SystemExit) as stopped:
+        train(trainer, None)
+
+    assert stopped.value.code == status
+    assert checkpoints(trainer) == ["checkpoint-2"]
+    assert "stopped after step 2 of 4. The same command with --resume_from_checkpoint latest" in capsys.readouterr().out
+
+
+def test_the_run_goes_on_from_there(make_trainer: Callable[..., Trainer]) -> None:
+    with pytest.raises(SystemExit):
+        train(make_trainer(callbacks=[Press(signal.SIGINT)]), None)
+    resumed = make_trainer()
+    train(resumed, str(Path(resumed.args.output_dir) / "checkpoint-2"))
+    straight = make_trainer("straight")
+    train(straight, None)
+    assert resumed.state.global_step == 4
+    assert resumed.model.weight.tolist() == straight.model.weight.tolist()
+
+
+def test_a_second_ctrl_c_stops_at_once_without_saving(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer(callbacks=[Press(signal.SIGINT, times=2)])
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer, None)
+    assert checkpoints(trainer) == []
+
+
+def test_an_undisturbed_run_ends_by_itself(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer()
+    train(trainer, None)
+    assert trainer.state.global_step == 4
+    assert checkpoints(trainer) == []
+
+
+def test_an_error_in_training_gives_the_signals_back(make_trainer: Callable[..., Trainer]) -> None:
+    class Fail(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(make_trainer(callbacks=[Fail()]), None)

@@ -1,0 +1,167 @@
+"""The start of a run: data as the arguments filter it, a prompt that leaves room for the list, a record of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from transformers import GPT2Config
+from trl import SFTConfig
+
+from catalog import Catalog
+from rankrl.data import Dialogue, PromptRenderer, save_dialogues
+from rankrl.run.arguments import DataArguments
+from rankrl.run.start import (
+    checkpoint_to_resume,
+    file_hash,
+    make_renderer,
+    read_data,
+    require_joined_processes,
+    show_example,
+    write_manifest,
+)
+
+CATALOG = Catalog([("Heat", 1995), ("Amélie", 2001), ("2001: A Space Odyssey", 1968), ("The Godfather", 1972)])
+DIALOGUES = [
+    Dialogue("s:0:0", [{"role": "user", "content": "A heist?"}], [], [("Heat", 1995)], domain="movie"),
+    Dialogue("s:1:0", [{"role": "user", "content": "Heat again?"}], [("Heat", 1995)], [("Heat", 1995)], domain="movie"),
+    Dialogue("s:2:0", [{"role": "user", "content": "A novel?"}], [], [("The Godfather", 1972)], domain="book"),
+]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> DataArguments:
+    CATALOG.save(tmp_path / "catalog.jsonl")
+    save_dialogues(tmp_path / "dialogues.jsonl", DIALOGUES)
+    (tmp_path / "prompt.jinja").write_text("{% block user %}{{ turns[-1].content }} {{ num_ranks }}:{% endblock %}")
+    names = ("catalog.jsonl", "dialogues.jsonl", "prompt.jinja")
+    catalog, dialogues, prompt = (str(tmp_path / name) for name in names)
+    return DataArguments(catalog=catalog, dialogues=dialogues, prompt_template=prompt)
+
+
+# ---- Data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "ids"),
+    [
+        ({}, ["s:0:0", "s:2:0"]),
+        ({"only_new_items": False}, ["s:0:0", "s:1:0", "s:2:0"]),
+        ({"domain": "book"}, ["s:2:0"]),
+        ({"limit": 1}, ["s:0:0"]),
+    ],
+)
+def test_reads_the_dialogues_that_are_asked_for(
+    settings: dict[str, Any], ids: list[str], arguments: DataArguments
+) -> None:
+    catalog, dialogues = read_data(replace(arguments, **settings))
+    assert [dialogue.id for dialogue in dialogues] == ids
+    assert catalog.version == CATALOG.version
+
+
+def test_items_are_written_by_the_line_template(arguments: DataArguments) -> None:
+    catalog, _ = read_data(replace(arguments, line_template="{year}: {title}"))
+    assert catalog.lines[0] == "1995: Heat"
+
+
+# ---- Prompt ----------------------------------------------------------------------------------------------------------
+
+
+def make(
+    arguments: DataArguments, tokenizer: Any, *, context: int = 200, **settings: Any
+) -> tuple[PromptRenderer, int]:
+    return make_renderer(arguments, tokenizer, GPT2Config(n_positions=context), CATALOG, 3, **settings)
+
+
+def test_prompt_and_list_share_the_context(arguments: DataArguments, gpt2_tokenizer: Any) -> None:
+    renderer, completion = make(arguments, gpt2_tokenizer)
+    assert completion == renderer.max_completion_tokens(CATALOG.lines)
+    assert renderer.max_prompt_tokens + completion == 200
+
+
+def test_limits_that_are_given_are_kept(arguments: DataArguments, gpt2_tokenizer: Any) -> None:
+    renderer, completion = make(replace(arguments, max_prompt_length=50), gpt2_tokenizer, max_completion_length=120)
+    assert (renderer.max_prompt_tokens, completion) == (50, 120)
+    renderer, _ = make(replace(arguments, max_prompt_length=190), gpt2_tokenizer, max_completion_length=120)
+    assert renderer.max_prompt_tokens == 80, "never more than the context leaves"
+
+
+def test_a_list_that_cannot_fit_is_refused(arguments: DataArguments, gpt2_tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="max_completion_length=5 cuts the list"):
+        make(arguments, gpt2_tokenizer, max_completion_length=5)
+    _, completion = make(arguments, gpt2_tokenizer)
+    with pytest.raises(ValueError, match="max_prompt_tokens=1 leaves no room for a dialogue"):
+        make(arguments, gpt2_tokenizer, context=completion + 1)
+
+
+def test_the_example_shows_the_list_as_the_model_reads_it(
+    tokenizer: Any, arguments: DataArguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renderer, _ = make(arguments, tokenizer, context=400)
+    lines = ["The Godfather (1972)", "Amélie 漢字 (2001)", "[bold] 2001: A Space Odyssey"]
+    show_example("What about [red]these?", renderer.completion(lines), tokenizer, 3)
+
+    printed = capsys.readouterr().out
+    assert "What about [red]these?" in printed
+    assert "\n".join(lines) + tokenizer.eos_token in printed
+
+
+# ---- Record ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_manifest_says_what_the_run_was_and_no_secret(arguments: DataArguments, tmp_path: Path) -> None:
+    training = SFTConfig(
+        str(tmp_path / "run"),
+        learning_rate=0.25,
+        use_cpu=True,
+        hub_token="hf_secret",
+        model_init_kwargs={"token": "hf_secret"},
+    )
+    write_manifest(tmp_path / "run", CATALOG, "abc", arguments, training, generation={"temperature": 1.0})
+
+    text = (tmp_path / "run" / "manifest.json").read_text(encoding="utf-8")
+    assert "hf_secret" not in text
+    manifest = json.loads(text, parse_constant=pytest.fail)
+    assert manifest["catalog"] == {"version": CATALOG.version, "items": 4}
+    assert manifest["prompt_hash"] == "abc"
+    assert manifest["generation"] == {"temperature": 1.0}
+    assert manifest["config"]["SFTConfig"]["learning_rate"] == 0.25
+    assert manifest["config"]["DataArguments"]["prompt_template"] == arguments.prompt_template
+    assert manifest["data"] == {arguments.dialogues: file_hash(arguments.dialogues)}
+    assert manifest["versions"].keys() >= {"python", "torch", "transformers", "trl", "peft"}
+
+
+def test_a_file_is_known_by_its_sha_256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(str(tmp_path / "a")) == hashlib.sha256(b"abc").hexdigest()[:16] == "ba7816bf8f01cfea"
+    assert file_hash("me/a-dataset-on-the-hub") is None
+
+
+# ---- Processes and checkpoints ---------------------------------------------------------------------------------------
+
+
+def test_latest_is_the_newest_checkpoint_or_a_new_start(tmp_path: Path) -> None:
+    def resume(wanted: str | None, directory: Path) -> str | None:
+        return checkpoint_to_resume(SimpleNamespace(resume_from_checkpoint=wanted, output_dir=str(directory)))
+
+    assert resume("latest", tmp_path / "nowhere") is None
+    assert resume("latest", tmp_path) is None
+    for step in (2, 10, 9):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert resume("latest", tmp_path) == str(tmp_path / "checkpoint-10")
+    assert resume("runs/x/checkpoint-3", tmp_path) == "runs/x/checkpoint-3"
+    assert resume(None, tmp_path) is None
+
+
+def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"started 2 processes, but this one sees 1.*--use_cpu"):
+        require_joined_processes(SimpleNamespace(world_size=1))
+    require_joined_processes(SimpleNamespace(world_size=2))
+    monkeypatch.delenv("WORLD_SIZE")
+    require_joined_processes(SimpleNamespace(world_size=1))
