@@ -28,6 +28,8 @@ from rankrl.run.start import read_data, read_dialogues, show_example, versions
 
 logger = logging.getLogger("rankrl.evaluate")
 
+CUTS = (5, 10, 20)
+
 
 def score_popularity(
     catalog: Catalog, train: Sequence[Dialogue], test: Sequence[Dialogue], num_ranks: int, year_tolerance: int = 0
@@ -66,7 +68,9 @@ def main(args: EvaluationArguments) -> Scores:
         train = read_dialogues(args, args.popularity_from)
         num_ranks = writer.renderer.num_ranks
         systems["popularity"] = score_popularity(catalog, train, dialogues, num_ranks, args.year_tolerance)
-    Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}))
+    k = max(k for k in (*CUTS, writer.renderer.num_ranks) if f"ndcg@{k}" in scores.rows)
+    columns = (f"ndcg@{k}", f"recall@{k}", "in_catalog", "repeats")  # what fits a terminal; --output holds the rest
+    Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}, columns))
     if args.output:
         output = Path(args.output)
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,8 @@ def main(args: RecommendArguments) -> None:
             return
         messages.append({"role": "user", "content": request})
         answer = recommend(writer, catalog, messages)
+        if not answer:
+            console.print("(the model wrote an empty list)", style="dim")
         for rank, (line, known) in enumerate(answer, start=1):
             console.print(f"{rank:3}. {line}", style=None if known else "dim strike", markup=False, highlight=False)
         if args.request:

@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptRenderer
+from rankrl.data import Dialogue, PromptRenderer, context_length
 from rankrl.demonstrations import popular_items, truth_then_popular
 from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import SFTArguments
@@ -51,10 +51,16 @@ def demonstrations(catalog: Catalog, dialogues: list[Dialogue], num_ranks: int) 
     return [[catalog.lines[item] for item in row] for row in lists.tolist()]
 
 
-def sft_dataset(renderer: PromptRenderer, dialogues: list[Dialogue], lists: list[list[str]]) -> Dataset:
+def sft_dataset(
+    renderer: PromptRenderer, dialogues: list[Dialogue], lists: list[list[str]], max_length: int
+) -> Dataset:
     """Token ids with a mask on the list, so that SFT sees the very prompt that RL and serving see."""
-    rows = (renderer.example(dialogue.messages, lines) for dialogue, lines in zip(dialogues, lists, strict=True))
-    return Dataset.from_list(list(rows))
+    return Dataset.from_list(
+        [
+            renderer.example(dialogue.messages, lines, max_length=max_length)
+            for dialogue, lines in zip(dialogues, lists, strict=True)
+        ]
+    )
 
 
 def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) -> None:
@@ -84,7 +90,7 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
 
     training_args.max_length = None  # the renderer has fitted every example; TRL would cut lists in silence
     training_args.completion_only_loss = True
-    dataset = sft_dataset(renderer, dialogues, lists)
+    dataset = sft_dataset(renderer, dialogues, lists, context_length(model.config))
     trainer = SFTTrainer(
         model,
         args=training_args,

@@ -44,6 +44,10 @@ def is_adapter(name_or_path: str | Path) -> bool:
 
 def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
     """The tokenizer of a model, or of an adapter (its own, else that of its base model)."""
+    if not name_or_path:
+        raise ValueError(
+            "model_name_or_path is missing; name a model, the directory of a stage, or tiny-gpt2 for SFT on a laptop."
+        )
     path = Path(name_or_path)
     if is_adapter(path) and not (path / "tokenizer_config.json").is_file():
         name_or_path = _base_of(path)

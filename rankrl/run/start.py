@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 from dataclasses import asdict
@@ -160,7 +161,9 @@ def file_hash(path: str) -> str | None:
 
 def _plain(config: Any) -> dict[str, Any]:
     values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
-    return {name: value for name, value in values.items() if "token" not in name or "tokens" in name}
+    shown = {name: value for name, value in values.items() if "token" not in name or "tokens" in name}
+    # JSON has no infinity, which gamma may well be.
+    return {name: str(v) if isinstance(v, float) and not math.isfinite(v) else v for name, v in shown.items()}
 
 
 def _version(package: str) -> str | None:

@@ -25,6 +25,8 @@ state = PartialState()
 total = reduce(torch.tensor(state.process_index + 1.0), reduction="sum")
 with open(f"{sys.argv[1]}/{state.process_index}", "w") as file:
     file.write(f"{state.num_processes} {state.device.type} {total.item():g}")
+state.wait_for_everyone()
+state.destroy_process_group()
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankrl.data import Dialogue, save_dialogues
+from rankrl.data import save_dialogues
 from rankrl.data.simulation import simulate
 from rankrl.run.models import build_tiny_gpt2
 from recipes import sft
@@ -53,7 +53,3 @@ def sft_model(files: Files, policy: Path, tmp_path_factory: pytest.TempPathFacto
     settings = {**SMALL, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}
     run(sft, **files.training, **settings, model_name_or_path=policy, output_dir=output, learning_rate=1e-3)
     return output
-
-
-def by_id(dialogues: list[Dialogue]) -> dict[str, Dialogue]:
-    return {dialogue.id: dialogue for dialogue in dialogues}

@@ -74,6 +74,14 @@ def test_going_on_ends_with_the_weights_of_an_uninterrupted_run(
         assert torch.equal(value, resumed[name]), f"{name} differs after the interruption"
 
 
+def test_a_checkpoint_of_another_prompt_does_not_go_on(
+    interrupted: tuple[Path, int, str], settings: dict[str, Any]
+) -> None:
+    other = {**settings, "num_ranks": 2, "output_dir": interrupted[0], "resume_from_checkpoint": "latest"}
+    with pytest.raises(ValueError, match=r"trained on another prompt.*different: num_ranks"):
+        run(sft, **other)
+
+
 def test_latest_begins_anew_where_there_is_no_checkpoint(files: Files, policy: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "model_name_or_path": policy, "output_dir": tmp_path}
     run(sft, **files.training, **settings, resume_from_checkpoint="latest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,23 @@ def test_more_unknown_titles_than_the_limit_are_an_error_before_training(
 
     with pytest.raises(ValueError, match="A Film That Nobody Made.*unknown_limit"):
         trainer_of(rank_grpo, **data, **settings, output_dir=tmp_path / "rl")
+
+
+# ---- Going on --------------------------------------------------------------------------------------------------------
+
+
+def test_going_on_from_a_checkpoint_ends_with_the_same_adapter(files: Files, sft_adapter: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, **LORA, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2}
+    settings |= {"model_name_or_path": sft_adapter, "output_dir": tmp_path}
+    run(rank_grpo, **files.training, **settings)
+    straight = logits(load_policy(tmp_path))
+
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    torch.manual_seed(1)
+    run(rank_grpo, **files.training, **settings, resume_from_checkpoint="latest")
+
+    assert [entry["step"] for entry in history(tmp_path)] == [1, 2, 3, 4]
+    assert torch.equal(logits(load_policy(tmp_path)), straight)
 
 
 # ---- What a run leaves -----------------------------------------------------------------------------------------------
