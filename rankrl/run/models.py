@@ -76,15 +76,19 @@ def load_policy(
     Raises:
         FileNotFoundError: if an adapter names a base model directory that does not exist any more.
     """
+    if Path(name_or_path).is_dir():
+        name_or_path = Path(name_or_path).resolve()  # what is trained on top remembers the place, wherever it is loaded
     if not is_adapter(name_or_path):
         return AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
     base = AutoModelForCausalLM.from_pretrained(_base_of(Path(name_or_path)), **model_kwargs)
     if merge_into is None:
         return PeftModel.from_pretrained(base, str(name_or_path), is_trainable=trainable)
-    if PartialState().is_main_process and not (Path(merge_into) / "config.json").is_file():
-        PeftModel.from_pretrained(base, str(name_or_path)).merge_and_unload().save_pretrained(merge_into)
+    merged = Path(merge_into).resolve()
+    if PartialState().is_main_process:
+        PeftModel.from_pretrained(base, str(name_or_path)).merge_and_unload().save_pretrained(merged)
+        load_tokenizer(name_or_path).save_pretrained(merged)
     PartialState().wait_for_everyone()
-    return AutoModelForCausalLM.from_pretrained(merge_into, **model_kwargs)
+    return AutoModelForCausalLM.from_pretrained(merged, **model_kwargs)
 
 
 def _base_of(adapter: Path) -> str:

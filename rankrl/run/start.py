@@ -111,15 +111,19 @@ def show_example(prompt: str, completion_ids: list[int], tokenizer: Any, num_ran
     ids = torch.tensor([completion_ids])
     units = segment_ranks(ids, torch.ones_like(ids), table, num_ranks)[0].tolist()
     text = Text()
-    for token, unit in zip(completion_ids, units, strict=True):
-        piece = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    written = ""
+    for end, unit in enumerate(units, start=1):
+        if end < len(units) and units[end] == unit:
+            continue  # a unit is decoded whole: a character may be split over tokens
+        so_far = tokenizer.decode(completion_ids[:end], clean_up_tokenization_spaces=False)
+        piece, written = so_far[len(written) :], so_far
         style = "reverse" if unit == num_ranks else _RANK_COLOURS[unit % len(_RANK_COLOURS)]
         text.append(piece, style=style if unit < num_ranks else "reverse")
     console = Console()
     console.rule("one example as the model sees it: prompt")
     console.print(Text(prompt, style="dim"))
     console.rule(f"its list, coloured by rank (K = {num_ranks})")
-    console.print(text)
+    console.print(text, soft_wrap=True)
     console.rule()
 
 
@@ -161,9 +165,16 @@ def file_hash(path: str) -> str | None:
 
 def _plain(config: Any) -> dict[str, Any]:
     values = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
-    shown = {name: value for name, value in values.items() if "token" not in name or "tokens" in name}
-    # JSON has no infinity, which gamma may well be.
-    return {name: str(v) if isinstance(v, float) and not math.isfinite(v) else v for name, v in shown.items()}
+    return _without_secrets(values)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Settings as JSON can hold them: no key or token at any depth, and infinity, which gamma may well be, as text."""
+    if isinstance(value, dict):
+        return {k: _without_secrets(v) for k, v in value.items() if not str(k).endswith(("token", "key", "password"))}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(package: str) -> str | None:
