@@ -117,8 +117,7 @@ def show_example(prompt: str, completion_ids: list[int], tokenizer: Any, num_ran
             continue  # a unit is decoded whole: a character may be split over tokens
         so_far = tokenizer.decode(completion_ids[:end], clean_up_tokenization_spaces=False)
         piece, written = so_far[len(written) :], so_far
-        style = "reverse" if unit == num_ranks else _RANK_COLOURS[unit % len(_RANK_COLOURS)]
-        text.append(piece, style=style if unit < num_ranks else "reverse")
+        text.append(piece, style=_RANK_COLOURS[unit % len(_RANK_COLOURS)] if unit < num_ranks else "reverse")
     console = Console()
     console.rule("one example as the model sees it: prompt")
     console.print(Text(prompt, style="dim"))

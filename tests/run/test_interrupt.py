@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,14 @@ class Press(TrainerCallback):
 
 
 @pytest.fixture(autouse=True)
-def _handlers_are_given_back() -> Any:
+def _handlers_are_given_back() -> Iterator[None]:
+    # A shell's background job ignores Ctrl-C, and so would these tests.
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, outside)
+    assert after == before
 
 
 def checkpoints(trainer: Trainer) -> list[str]:
