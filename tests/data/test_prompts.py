@@ -247,7 +247,7 @@ def test_context_length() -> None:
     assert context_length(tiny.tiny_gpt2(tokenizer, max_length=256).config) == 256
     config = tiny.tiny_llama(tokenizer, max_length=512).config
     assert context_length(config) == 512
-    with pytest.raises(ValueError, match="set max_prompt_tokens yourself"):
+    with pytest.raises(ValueError, match="set config.max_position_embeddings"):
         context_length(MambaConfig())
 
 
