@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ class RankLog:
                 self.groups[f"{first}-{last}"] = slice(first - 1, last)
         self._sums: dict[str, np.ndarray] = {}
         self._counts: dict[str, np.ndarray] = {}
+        self._trimmed = False
 
     def add(self, name: str, sums: np.ndarray, counts: np.ndarray) -> None:
         """Add what one batch saw of a metric: its sum and how many values it has, `(K,)` each."""
@@ -56,15 +56,12 @@ class RankLog:
         self._sums.clear()
         self._counts.clear()
 
-
-def append_vectors(path: Path, step: int, vectors: Mapping[str, list[float | None]]) -> None:
-    """Append one JSON line of per-rank values; lines of later steps, left by a run that was resumed, are dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = []
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if lines and json.loads(lines[-1])["step"] >= step:
-            kept = [line for line in lines if json.loads(line)["step"] < step]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **vectors}) + "\n")
+    def write(self, path: Path, step: int) -> None:
+        """Append the vectors as one JSON line; the first time, drop later steps that a resumed run has left."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._trimmed and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            path.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
+        self._trimmed = True
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **self.vectors()}) + "\n")

@@ -20,7 +20,7 @@ from trl.trainer.utils import RepeatSampler
 
 from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.objective import place_units, rank_advantages, rank_grpo_loss, unit_mean, unit_present
-from rankrl.grpo.rank_log import RankLog, append_vectors
+from rankrl.grpo.rank_log import RankLog
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.rewards import RankScores
 from rankrl.rewards.relevance import first_occurrence
@@ -232,8 +232,8 @@ class RankGRPOTrainer(GRPOTrainer):
         rank_log = self._rank_logs[mode]
         prefix = "eval_" if mode == "eval" else ""
         logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
-        if self.accelerator.is_main_process and (vectors := rank_log.vectors()):
-            append_vectors(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step, vectors)
+        if self.accelerator.is_main_process and rank_log.vectors():
+            rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
         rank_log.clear()
         super().log(logs, start_time)
 
