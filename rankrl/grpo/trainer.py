@@ -251,11 +251,13 @@ class RankGRPOTrainer(GRPOTrainer):
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        if folder.is_dir() and not self.args.save_only_model:
+        # First, because the trainer's own state comes last and says that a checkpoint is whole.
+        if not self.args.save_only_model:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
             state = {"step": self._step, "lists": self._buffered_inputs}
             torch.save(state, folder / _STATE_FILE.format(process=self.accelerator.process_index))
+        super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -1,23 +1,37 @@
-"""Ctrl-C, or a scheduler's SIGTERM, saves a checkpoint and stops; the same command goes on from there."""
+"""Ctrl-C, or a scheduler's SIGTERM, saves a checkpoint and stops; the same command goes on from there.
+
+With several processes torch's launcher kills what has not ended 30 seconds after the signal. Where a step and its
+checkpoint take longer than that, save often (`save_steps`), and an interruption costs the steps since the last save.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Any
 
+import torch
+from torch import distributed
 from transformers import Trainer, TrainerCallback
+
+# A launcher passes on the Ctrl-C that the terminal has sent to its processes already: seconds, not one more press.
+SAME_PRESS = 1.0
 
 
 class SaveOnSignal(TrainerCallback):
-    """Finishes the step under way, saves, and stops. A second Ctrl-C stops at once, without saving."""
+    """Finishes the step under way, saves, and stops. A second Ctrl-C stops at once, without saving.
+
+    Several processes stop after the same step, whichever of them the signal reached.
+    """
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received = 0
+        self._since = 0.0
 
     def listen(self) -> None:
-        """Take over SIGINT and SIGTERM until one of them arrives."""
+        """Take over SIGINT and SIGTERM."""
         self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def release(self) -> None:
@@ -26,12 +40,20 @@ class SaveOnSignal(TrainerCallback):
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        print("\nstopping: the step under way is finished and saved (once more to stop at once)", flush=True)
-        self.received = number
-        self.release()
+        now = time.monotonic()
+        if not self.received:
+            self.received, self._since = number, now
+            print("\nstopping: the step under way is finished and saved (once more to stop at once)", flush=True)
+        elif now - self._since > SAME_PRESS:
+            self.release()
+            signal.raise_signal(number)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.received is not None:
+        if distributed.is_initialized():
+            received = torch.tensor(self.received, device=args.device)
+            distributed.all_reduce(received, op=distributed.ReduceOp.MAX)
+            self.received = int(received)
+        if self.received:
             control.should_save = control.should_training_stop = True
 
 
@@ -48,7 +70,7 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         watcher.release()
-    if watcher.received is not None:
+    if watcher.received:
         if trainer.is_world_process_zero():
             print(
                 f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. "

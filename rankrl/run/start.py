@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.text import Text
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
@@ -127,11 +127,19 @@ def show_example(prompt: str, completion_ids: list[int], tokenizer: Any, num_ran
 
 
 def checkpoint_to_resume(training_args: Any) -> str | None:
-    """`--resume_from_checkpoint latest` goes on from the newest checkpoint of the output directory, if there is one."""
+    """`--resume_from_checkpoint latest` goes on from the newest whole checkpoint of the output directory, if any.
+
+    A checkpoint whose writing was cut short lacks the trainer's state, which is written last; it is passed over.
+    """
     wanted = training_args.resume_from_checkpoint
     if wanted != "latest":
         return wanted
-    return get_last_checkpoint(training_args.output_dir) if Path(training_args.output_dir).is_dir() else None
+    begun = {int(path.name.rpartition("-")[2]): path for path in Path(training_args.output_dir).glob("checkpoint-*")}
+    for step in sorted(begun, reverse=True):
+        if (begun[step] / TRAINER_STATE_NAME).is_file():
+            return str(begun[step])
+        logger.warning("%s was not written to its end: passed over", begun[step])
+    return None
 
 
 def write_manifest(output_dir: str | Path, catalog: Catalog, prompt_hash: str, *configs: Any, **facts: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
@@ -80,6 +82,36 @@ def test_a_checkpoint_of_another_prompt_does_not_go_on(
     other = {**settings, "num_ranks": 2, "output_dir": interrupted[0], "resume_from_checkpoint": "latest"}
     with pytest.raises(ValueError, match=r"trained on another prompt.*different: num_ranks"):
         run(sft, **other)
+
+
+def test_processes_stop_together_after_the_same_step(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to the launcher and to every process; the launcher then sends it to them once more."""
+    config = REPOSITORY / "accelerate_configs" / "multi_cpu.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "--main_process_port=0"]
+    process = subprocess.Popen(
+        [*launch, "recipes/sft.py", *flags(**settings, output_dir=tmp_path / "sft", ddp_backend="gloo")],
+        cwd=REPOSITORY,
+        env=installed(tmp_path / "packages"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    printed = []
+    with process, process.stdout:
+        for line in process.stdout:
+            printed.append(line)
+            if re.match(rf"\s+1/{STEPS}\s", line):
+                os.killpg(process.pid, signal.SIGINT)
+    stopped = re.search(r"stopped after step (\d+) of 60", "".join(printed))
+    assert stopped, "".join(printed)
+    assert process.returncode != 0
+    resumed = run_state(tmp_path / "sft" / f"checkpoint-{stopped[1]}")
+    assert resumed["global_step"] == int(stopped[1]) < STEPS
+
+
+def run_state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def test_latest_begins_anew_where_there_is_no_checkpoint(files: Files, policy: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from transformers import Trainer, TrainerCallback
 
+from rankrl.run import interrupt
 from rankrl.run.interrupt import train
 
 
@@ -65,11 +66,21 @@ def test_the_run_goes_on_from_there(make_trainer: Callable[..., Trainer]) -> Non
     assert resumed.model.weight.tolist() == straight.model.weight.tolist()
 
 
-def test_a_second_ctrl_c_stops_at_once_without_saving(make_trainer: Callable[..., Trainer]) -> None:
+def test_a_second_ctrl_c_stops_at_once_without_saving(
+    make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "SAME_PRESS", -1.0)
     trainer = make_trainer(callbacks=[Press(signal.SIGINT, times=2)])
     with pytest.raises(KeyboardInterrupt):
         train(trainer, None)
     assert checkpoints(trainer) == []
+
+
+def test_a_ctrl_c_that_the_launcher_passes_on_is_the_same_one(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer(callbacks=[Press(signal.SIGINT, times=3)])
+    with pytest.raises(SystemExit):
+        train(trainer, None)
+    assert checkpoints(trainer) == ["checkpoint-2"]
 
 
 def test_an_undisturbed_run_ends_by_itself(make_trainer: Callable[..., Trainer]) -> None:

@@ -153,6 +153,8 @@ def test_latest_is_the_newest_checkpoint_or_a_new_start(tmp_path: Path) -> None:
     assert resume("latest", tmp_path) is None
     for step in (2, 10, 9):
         (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "checkpoint-11").mkdir()  # killed while it was written
     assert resume("latest", tmp_path) == str(tmp_path / "checkpoint-10")
     assert resume("runs/x/checkpoint-3", tmp_path) == "runs/x/checkpoint-3"
     assert resume(None, tmp_path) is None
