@@ -170,6 +170,7 @@ class Catalog:
             The item id; -1 if the title is absent, is there with other years only, or is ambiguous.
 
         Raises:
+            TypeError: the title is no text.
             ValueError: the year is no whole number (text that is one is read as one).
         """
         return self.title_index.find(title, read_year(year), year_tolerance)

@@ -66,6 +66,8 @@ class TitleIndex:
         Returns:
             The item id, or -1.
         """
+        if not isinstance(title, str):
+            raise TypeError(f"title is {title!r}; expected a text. A list of texts is for `Catalog.match`.")
         group = self.groups.get(title_key(title))
         if group is None:
             return -1

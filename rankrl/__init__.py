@@ -3,28 +3,16 @@
 Names are loaded on first use, so `import rankrl` brings in nothing heavy.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
-    from rankrl.rewards import RankReward
+    from rankrl.grpo import RankGRPOConfig as RankGRPOConfig
+    from rankrl.grpo import RankGRPOTrainer as RankGRPOTrainer
+    from rankrl.rewards import RankReward as RankReward
 
 __version__ = "0.1.0"
-__all__ = ["RankGRPOConfig", "RankGRPOTrainer", "RankReward", "__version__"]
-
-_MODULES = {
-    "RankGRPOConfig": "rankrl.grpo",
-    "RankGRPOTrainer": "rankrl.grpo",
-    "RankReward": "rankrl.rewards",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, {"grpo": ["RankGRPOConfig", "RankGRPOTrainer"], "rewards": ["RankReward"]}
+)

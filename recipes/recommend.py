@@ -16,6 +16,7 @@ from catalog import Catalog, parse_list
 from rankrl.data import Dialogue
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
+from rankrl.run.start import load_catalog
 
 
 @dataclass
@@ -45,7 +46,7 @@ def recommend(writer: ListWriter, catalog: Catalog, messages: list[dict[str, str
 def main(args: RecommendArguments) -> None:
     """Answer one request, or hold a conversation until an empty line."""
     console = Console()
-    catalog = Catalog.load(args.catalog, line_template=args.line_template)
+    catalog = load_catalog(args)
     writer = ListWriter.load(args, catalog)
     messages: list[dict[str, str]] = []
     while True:

@@ -1,9 +1,8 @@
 """Dialogues and prompts: conversations from any common source, and one renderer of prompts for every stage."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from rankrl.data.fitting import Rendered as Rendered
@@ -18,27 +17,13 @@ if TYPE_CHECKING:
     from rankrl.data.schema import dialogue_from_row as dialogue_from_row
     from rankrl.data.template import PromptTemplate as PromptTemplate
 
-_MODULES = {
-    "Dialogue": "rankrl.data.schema",
-    "DialogueError": "rankrl.data.schema",
-    "PromptRenderer": "rankrl.data.prompts",
-    "PromptTemplate": "rankrl.data.template",
-    "Rendered": "rankrl.data.fitting",
-    "context_length": "rankrl.data.prompts",
-    "dialogue_from_row": "rankrl.data.schema",
-    "load_dialogues": "rankrl.data.loaders",
-    "only_new_items": "rankrl.data.loaders",
-    "save_dialogues": "rankrl.data.loaders",
-    "to_dataset": "rankrl.data.loaders",
-}
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "fitting": ["Rendered"],
+        "loaders": ["load_dialogues", "only_new_items", "save_dialogues", "to_dataset"],
+        "prompts": ["PromptRenderer", "context_length"],
+        "schema": ["Dialogue", "DialogueError", "dialogue_from_row"],
+        "template": ["PromptTemplate"],
+    },
+)

@@ -271,7 +271,7 @@ class PromptRenderer:
         message = (
             f"{directory} was trained on another prompt: hash {record['hash']} there, {self.hash} here; different: "
             f"{', '.join(changed)}. Use PromptRenderer.load({str(directory)!r}, tokenizer), or allow_mismatch=True if "
-            "the change is meant.\n" + "\n".join(difference)
+            "the change is meant (recipes: --allow_prompt_mismatch).\n" + "\n".join(difference)
         )
         if not allow_mismatch:
             raise ValueError(message)

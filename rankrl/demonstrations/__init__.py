@@ -1,15 +1,11 @@
 """Stage 1: lists for the model to imitate."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rankrl.demonstrations.popular import popular_items, truth_then_popular
+    from rankrl.demonstrations.popular import popular_items as popular_items
+    from rankrl.demonstrations.popular import truth_then_popular as truth_then_popular
 
-__all__ = ["popular_items", "truth_then_popular"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.popular"), name)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, {"popular": ["popular_items", "truth_then_popular"]})

@@ -4,39 +4,25 @@
 `RankGRPOConfig` and `RankGRPOTrainer` load TRL, and only when they are asked for.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rankrl.grpo.config import RankGRPOConfig
-    from rankrl.grpo.objective import place_units, rank_advantages, rank_grpo_loss, rank_log_ratio
-    from rankrl.grpo.segments import LineTable, segment_ranks
-    from rankrl.grpo.trainer import RankGRPOTrainer
+    from rankrl.grpo.config import RankGRPOConfig as RankGRPOConfig
+    from rankrl.grpo.objective import rank_advantages as rank_advantages
+    from rankrl.grpo.objective import rank_grpo_loss as rank_grpo_loss
+    from rankrl.grpo.objective import rank_log_ratio as rank_log_ratio
+    from rankrl.grpo.segments import LineTable as LineTable
+    from rankrl.grpo.segments import segment_ranks as segment_ranks
+    from rankrl.grpo.trainer import RankGRPOTrainer as RankGRPOTrainer
 
-_HOMES = {
-    "LineTable": "segments",
-    "segment_ranks": "segments",
-    "place_units": "objective",
-    "rank_advantages": "objective",
-    "rank_grpo_loss": "objective",
-    "rank_log_ratio": "objective",
-    "RankGRPOConfig": "config",
-    "RankGRPOTrainer": "trainer",
-}
-
-__all__ = [
-    "LineTable",
-    "RankGRPOConfig",
-    "RankGRPOTrainer",
-    "place_units",
-    "rank_advantages",
-    "rank_grpo_loss",
-    "rank_log_ratio",
-    "segment_ranks",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "config": ["RankGRPOConfig"],
+        "objective": ["rank_advantages", "rank_grpo_loss", "rank_log_ratio"],
+        "segments": ["LineTable", "segment_ranks"],
+        "trainer": ["RankGRPOTrainer"],
+    },
+)

@@ -132,7 +132,12 @@ def segment_ranks(completion_ids: Tensor, completion_mask: Tensor, table: LineTa
 
     Returns:
         `(B, T)` long: `0..K-1` ranks, `K` the end token, `K+1..` one unit for each line after rank K, `-1` padding.
+
+    Raises:
+        ValueError: if `num_ranks` is below 1.
     """
+    if num_ranks < 1:
+        raise ValueError(f"num_ranks is {num_ranks}; expected K >= 1, the length of the lists.")
     table = table.to(completion_ids.device)
     real = completion_mask.bool()
     facts = table.facts[completion_ids.clamp(max=len(table.facts) - 1)].masked_fill(~real, NO_TEXT)

@@ -28,7 +28,7 @@ def rank_returns(relevance: ArrayLike, kind: ReturnKind = "exp", gamma: float = 
         `(B, K)` float64.
 
     Raises:
-        ValueError: if the shape, the kind or gamma is not one of the above.
+        ValueError: if the shape, the kind or gamma is not one of the above, or a gain is NaN.
 
     Example:
         >>> rank_returns([[0.0, 1.0, 1.0]], "exp", gamma=2.0)
@@ -40,6 +40,11 @@ def rank_returns(relevance: ArrayLike, kind: ReturnKind = "exp", gamma: float = 
     gains = np.asarray(relevance, dtype=np.float64)
     if gains.ndim != 2:
         raise ValueError(f"relevance must be a (B, K) array, got shape {gains.shape}.")
+    if np.isnan(gains).any():
+        row, rank = np.argwhere(np.isnan(gains))[0]
+        raise ValueError(
+            f"relevance is NaN in row {row} at rank {rank + 1}; expected a gain, 0 for what earns nothing."
+        )
     return _dcg_from_rank(gains) if kind == "log" else _discounted(gains, gamma)
 
 

@@ -17,8 +17,9 @@ class DataArguments:
         line_template: how an item is written; tells items with equal lines apart.
         split: which split of a Hugging Face dataset, if it has several.
         columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
+        catalog_columns: (YAML) your catalogue's field names: `{title: name, id: asin}`.
         domain: keep only dialogues of this domain.
-        limit: keep only the first so many dialogues.
+        limit: read only the first so many dialogues, before anything is dropped.
         only_new_items: drop items from the truth that the dialogue has mentioned already.
         prompt_template: `movie`, `book`, `generic`, or the path of your own jinja2 file.
         max_prompt_length: tokens a prompt may take; by default what the model's context leaves.
@@ -32,8 +33,9 @@ class DataArguments:
     line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
     split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
     columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (in YAML)."})
+    catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (in YAML)."})
     domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
-    limit: int | None = field(default=None, metadata={"help": "Keep only the first so many dialogues."})
+    limit: int | None = field(default=None, metadata={"help": "Read only the first so many dialogues."})
     only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
     prompt_template: str = field(default="movie", metadata={"help": "movie, book, generic, or a jinja2 file."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens a prompt may take."})
@@ -84,6 +86,7 @@ class EvaluationArguments(DataArguments):
         model_name_or_path: a model, or the directory of a stage.
         output: the JSON file the scores go to.
         max_completion_length: tokens a list may take; proposed from the catalogue by default.
+        prompt_template: for a model without a prompt of its own, `movie` by default; a trained stage brings its own.
         batch_size: prompts decoded at once.
         year_tolerance: accept a truth item whose year is off by so many years.
         popularity_from: training dialogues; also score the one list of what is wanted most often in them.
@@ -92,6 +95,9 @@ class EvaluationArguments(DataArguments):
 
     model_name_or_path: str = field(default="", metadata={"help": "A model, or the directory of a stage."})
     output: str = field(default="", metadata={"help": "JSON file for the scores."})
+    prompt_template: str | None = field(  # type: ignore[assignment]  # None: that of the checkpoint
+        default=None, metadata={"help": "For a base model: movie, book, generic, or a jinja2 file."}
+    )
     max_completion_length: int | None = field(default=None, metadata={"help": "Tokens a list may take."})
     num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
     batch_size: int = field(default=64, metadata={"help": "Prompts decoded at once."})

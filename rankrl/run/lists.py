@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptRenderer, context_length
+from rankrl.data import Dialogue, PromptRenderer, PromptTemplate, context_length
 from rankrl.evaluation import generate_lists
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.models import load_policy, load_tokenizer
@@ -43,12 +43,14 @@ class ListWriter:
             recorded = PromptRenderer.load(path, tokenizer, allow_mismatch=args.allow_prompt_mismatch)
         except FileNotFoundError:
             renderer, length = make_renderer(
-                args, tokenizer, model.config, catalog, args.num_ranks or 20, args.max_completion_length
+                replace(args, prompt_template=args.prompt_template or "movie"),
+                *(tokenizer, model.config, catalog, args.num_ranks or 20, args.max_completion_length),
             )
             return cls(model, tokenizer, renderer, length)
-        _refuse_other_num_ranks(args, recorded)
+        _refuse_other_prompt(args, recorded)
         length = args.max_completion_length or recorded.max_completion_tokens(catalog.lines)
         room = min(recorded.max_prompt_tokens, context_length(model.config) - length)
+        room = min(room, args.max_prompt_length or room)
         renderer = PromptRenderer.load(
             path, tokenizer, max_prompt_tokens=room, allow_mismatch=args.allow_prompt_mismatch
         )
@@ -67,9 +69,15 @@ class ListWriter:
         )
 
 
-def _refuse_other_num_ranks(args: EvaluationArguments, recorded: PromptRenderer) -> None:
+def _refuse_other_prompt(args: EvaluationArguments, recorded: PromptRenderer) -> None:
+    advice = "Leave it out: a trained model brings its own prompt."
     if args.num_ranks not in (None, recorded.num_ranks):
         raise ValueError(
             f"num_ranks is {args.num_ranks}, but {args.model_name_or_path} was trained to write {recorded.num_ranks} "
-            "items a list. Leave num_ranks out: a trained model brings its own prompt."
+            f"items a list. {advice}"
+        )
+    if args.prompt_template and PromptTemplate.load(args.prompt_template).source != recorded.template.source:
+        raise ValueError(
+            f"prompt_template is {args.prompt_template!r}, but {args.model_name_or_path} was trained with another one, "
+            f"{recorded.template.name!r}. {advice}"
         )

@@ -32,10 +32,15 @@ _RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 def read_data(args: DataArguments) -> tuple[Catalog, list[Dialogue]]:
     """The catalogue and the dialogues that the arguments name, filtered as they say."""
-    catalog = Catalog.load(args.catalog, line_template=args.line_template)
+    catalog = load_catalog(args)
     dialogues = read_dialogues(args, args.dialogues)
     logger.info("%d dialogues, catalogue of %d items (version %s)", len(dialogues), len(catalog), catalog.version[:12])
     return catalog, dialogues
+
+
+def load_catalog(args: DataArguments) -> Catalog:
+    """The catalogue that the arguments name."""
+    return Catalog.load(args.catalog, args.line_template, columns=args.catalog_columns)
 
 
 def read_dialogues(args: DataArguments, source: str) -> list[Dialogue]:

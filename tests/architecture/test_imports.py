@@ -21,6 +21,7 @@ MAX_LINES = 400
 
 # Lowest first. A part may import what stands below it and itself, not its neighbours on the same level.
 LEVELS = (
+    ("rankrl.lazy",),
     ("catalog", "rankrl.grpo.segments", "rankrl.grpo.objective"),
     ("rankrl.rewards",),
     ("rankrl.metrics", "rankrl.protocols"),

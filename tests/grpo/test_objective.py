@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.grpo import place_units, rank_advantages, rank_grpo_loss, rank_log_ratio
+from rankrl.grpo import rank_advantages, rank_grpo_loss, rank_log_ratio
+from rankrl.grpo.objective import place_units
 
 K = 3
 

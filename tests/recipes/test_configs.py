@@ -41,7 +41,7 @@ def test_there_is_a_general_config_for_every_stage() -> None:
 @ALL
 def test_its_recipe_understands_it(path: Path) -> None:
     data, *_ = parse(path)
-    template = data.prompt_template
+    template = data.prompt_template or "movie"
     PromptTemplate.load(template if "/" not in template else REPOSITORY / template)
     assert path.read_text(encoding="utf-8").startswith("# "), "the first line says what it is for"
 

@@ -88,6 +88,8 @@ def test_a_trained_model_writes_the_lists_it_was_trained_to_write(
 ) -> None:
     with pytest.raises(ValueError, match=f"num_ranks is 20, but .* was trained to write {NUM_RANKS} items"):
         report(files, sft_model, tmp_path / "scores.json", num_ranks=20)
+    with pytest.raises(ValueError, match=r"prompt_template is 'book', but .* was trained with another one"):
+        report(files, sft_model, tmp_path / "scores.json", prompt_template="book")
 
 
 def test_popularity_stands_beside_the_model(files: Files, sft_model: Path, tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_a_rank_is_never_paid_for_what_came_before_it(gains: np.ndarray, rank: i
     np.testing.assert_array_equal(before[:, rank:], after[:, rank:])
 
 
+def test_a_gain_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN in row 1 at rank 2"):
+        rank_returns([[1.0, 0.0], [0.0, math.nan]])
+
+
 def test_hand_worked() -> None:
     gains = [[1.0, 0.0, 1.0]]
     assert rank_returns(gains, "exp", 2.0).tolist() == [[1.25, 0.5, 1.0]]

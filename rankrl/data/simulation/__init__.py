@@ -1,37 +1,23 @@
 """Demo data: real films, made-up users who ask for some and choose, and a teacher who misjudges what is popular."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rankrl.data.simulation.choices import Choices, shuffled
-    from rankrl.data.simulation.requests import Taste, write_request
-    from rankrl.data.simulation.simulator import SimulatedData, Simulation, simulate
+    from rankrl.data.simulation.choices import Choices as Choices
+    from rankrl.data.simulation.choices import shuffled as shuffled
+    from rankrl.data.simulation.requests import Taste as Taste
+    from rankrl.data.simulation.requests import write_request as write_request
+    from rankrl.data.simulation.simulator import SimulatedData as SimulatedData
+    from rankrl.data.simulation.simulator import Simulation as Simulation
+    from rankrl.data.simulation.simulator import simulate as simulate
 
-_MODULES = {
-    "Choices": "choices",
-    "shuffled": "choices",
-    "Taste": "requests",
-    "write_request": "requests",
-    "SimulatedData": "simulator",
-    "Simulation": "simulator",
-    "simulate": "simulator",
-}
-
-__all__ = [
-    "Choices",
-    "SimulatedData",
-    "Simulation",
-    "Taste",
-    "shuffled",
-    "simulate",
-    "write_request",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "choices": ["Choices", "shuffled"],
+        "requests": ["Taste", "write_request"],
+        "simulator": ["SimulatedData", "Simulation", "simulate"],
+    },
+)
