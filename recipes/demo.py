@@ -191,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder of everything this run writes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=4000, help="simulated dialogues to train on")
+    parser.add_argument("--train", type=int, default=8000, help="simulated dialogues to train on")
     parser.add_argument("--test", type=int, default=400, help="held-out dialogues")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
