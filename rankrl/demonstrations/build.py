@@ -1,0 +1,194 @@
+"""Stage 1 as a whole: a teacher's raw lists become lists of the catalogue, step by step (arXiv 2510.20150, appendix A)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankrl.demonstrations.adjust import Adjustment
+from rankrl.demonstrations.candidates import Candidates, top_items
+from rankrl.demonstrations.reflect import reflect_scores
+from rankrl.demonstrations.remap import Vectors, remap_candidates
+from rankrl.demonstrations.replies import RawLists
+from rankrl.teachers import Ratings
+
+logger = logging.getLogger(__name__)
+
+STEPS = ("remap", "reflect", "adjust")
+Judge = Callable[[NDArray[np.int64]], Ratings]
+"""`(D, N_r)` item ids, the candidates of each dialogue -> their ratings."""
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """The settings of the steps; the defaults are the paper's.
+
+    Args:
+        steps: what is done, in this order: `remap`, then any of `reflect` and `adjust`.
+        num_ranks: K, length of a demonstration.
+        context_weight: λ of Remap.
+        num_candidates: M, items scored for each dialogue.
+        num_rated: N_r, items that the judge rates in Reflect.
+        rating_weight: γ of Reflect.
+        regularization: L2 weight of Adjust.
+        adjust_on: fit Adjust on the first so many dialogues; None for all.
+        folds: above 1, every dialogue is adjusted by what the other folds' truth says (for small data, and for honest
+            scores); otherwise all are adjusted by one fit.
+    """
+
+    steps: tuple[str, ...] = STEPS
+    num_ranks: int = 20
+    context_weight: float = 1.0
+    num_candidates: int = 1000
+    num_rated: int = 100
+    rating_weight: float = 0.5
+    regularization: float = 0.01
+    adjust_on: int | None = None
+    folds: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = [step for step in STEPS if step in self.steps]
+        if list(self.steps) != allowed or "remap" not in self.steps:
+            raise ValueError(f"steps are {list(self.steps)}; expected 'remap', then any of 'reflect' and 'adjust'")
+        if self.folds > 1 and self.adjust_on is not None:
+            raise ValueError("folds use the truth of all dialogues: give either folds or adjust_on")
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstrations:
+    """The lists after every step, and what the steps said of themselves.
+
+    Attributes:
+        lists: step -> `(D, K)` item ids. `raw` is the teacher's list as the catalogue alone resolves it, -1 for the
+            rest; the others hold no -1, no item twice and, unless that was allowed, none that was mentioned.
+        scores: the final scores of each dialogue's candidates.
+        ratings: what the judge said, if it was asked.
+        adjustment: what was learned from the truth, if it was; with folds, that of the last one.
+    """
+
+    lists: Mapping[str, NDArray[np.int64]]
+    scores: Candidates
+    ratings: Ratings | None = None
+    adjustment: Adjustment | None = None
+    reflected: Candidates | None = field(default=None, repr=False)
+
+    @property
+    def final(self) -> NDArray[np.int64]:
+        """`(D, K)` item ids, the demonstrations."""
+        return list(self.lists.values())[-1]
+
+
+def build_demonstrations(
+    raw: RawLists,
+    title_vectors: Vectors,
+    item_vectors: Vectors,
+    dialogue_vectors: Vectors,
+    settings: BuildSettings,
+    *,
+    seen: Sequence[Collection[int]] | None = None,
+    judge: Judge | None = None,
+    truth: Sequence[Mapping[int, float]] | None = None,
+    groups: Sequence[str] | None = None,
+    adjustment: Adjustment | None = None,
+) -> Demonstrations:
+    """Take a teacher's lists through Remap, Reflect and Adjust.
+
+    Args:
+        raw: the teacher's D lists of C titles.
+        title_vectors: `(C, d)` unit vectors.
+        item_vectors: `(N, d)`.
+        dialogue_vectors: `(D, d)`.
+        settings: which steps, and how.
+        seen: per dialogue the items that must not be listed; None to allow all.
+        judge: rates candidates; needed by Reflect.
+        truth: per dialogue the wanted items; needed by Adjust.
+        groups: with folds, what must stay together: rows of one dialogue.
+        adjustment: an earlier fit to use instead of fitting one.
+
+    Returns:
+        The lists after each step.
+
+    Raises:
+        ValueError: if a step lacks what it needs, or a dialogue has too few candidates.
+    """
+    _check(settings, judge, truth, adjustment)
+    num_ranks = settings.num_ranks
+    lists = {"raw": _fit_width(raw.items, num_ranks)}
+    scores = remap_candidates(
+        raw.ranks,
+        title_vectors,
+        raw.same_item,
+        item_vectors,
+        dialogue_vectors,
+        num_candidates=settings.num_candidates,
+        weight=settings.context_weight,
+    )
+    lists["remap"] = top_items(scores, num_ranks, seen)
+    ratings = None
+    if "reflect" in settings.steps and judge is not None:
+        rated = _rated_items(scores, settings.num_rated, seen)
+        ratings = judge(rated)
+        scores = reflect_scores(scores, np.stack(ratings.values), settings.rating_weight, items=rated)
+        lists["reflect"] = top_items(scores, num_ranks, seen)
+    reflected = scores
+    if "adjust" in settings.steps:
+        if adjustment is not None:
+            scores = adjustment.apply(scores)
+        else:
+            scores, adjustment = _adjust(scores, truth or (), settings, groups)
+        lists["adjust"] = top_items(scores, num_ranks, seen)
+    return Demonstrations(lists, scores, ratings, adjustment, reflected)
+
+
+def _check(settings: BuildSettings, judge: object, truth: object, adjustment: object) -> None:
+    if "reflect" in settings.steps and judge is None:
+        raise ValueError("Reflect needs a judge; name a teacher, or leave it out: steps remap,adjust")
+    if "adjust" in settings.steps and truth is None and adjustment is None:
+        raise ValueError("Adjust needs the truth, or an earlier adjustment; or leave it out: steps remap,reflect")
+
+
+def _rated_items(scores: Candidates, num_rated: int, seen: Sequence[Collection[int]] | None) -> NDArray[np.int64]:
+    """The best N_r items of each dialogue that may be listed, or as many as all dialogues have."""
+    least = min((len(set(items.tolist()) - set(row)) for items, row in zip(scores.items, seen, strict=True)), default=0) \
+        if seen is not None else scores.items.shape[1]
+    return top_items(scores, min(num_rated, least), seen)
+
+
+def _adjust(
+    scores: Candidates, truth: Sequence[Mapping[int, float]], settings: BuildSettings, groups: Sequence[str] | None
+) -> tuple[Candidates, Adjustment]:
+    if settings.folds < 2:
+        stop = settings.adjust_on or len(scores)
+        fit = Adjustment.fit(scores[:stop], truth[:stop], settings.regularization)
+        return fit.apply(scores), fit
+    fold_of = _folds(groups or [str(row) for row in range(len(scores))], settings.folds)
+    adjusted = scores.scores.copy()
+    for fold in range(settings.folds):
+        inside = fold_of == fold
+        others = Candidates(scores.items[~inside], scores.scores[~inside], scores.num_items)
+        fit = Adjustment.fit(
+            others, [row for row, held in zip(truth, inside, strict=True) if not held], settings.regularization
+        )
+        mine = Candidates(scores.items[inside], scores.scores[inside], scores.num_items)
+        adjusted[inside] = fit.apply(mine).scores
+    return scores.with_scores(adjusted), fit
+
+
+def _folds(groups: Sequence[str], number: int) -> NDArray[np.int64]:
+    """`(D,)`: the fold of each row; rows of one group share one, dealt out in order of appearance."""
+    names = list(dict.fromkeys(groups))
+    if len(names) < number:
+        raise ValueError(f"{len(names)} dialogues cannot be split into {number} folds; lower folds")
+    fold = {name: place % number for place, name in enumerate(names)}
+    return np.array([fold[name] for name in groups])
+
+
+def _fit_width(items: NDArray[np.int64], num_ranks: int) -> NDArray[np.int64]:
+    wide = np.full((len(items), num_ranks), -1, dtype=np.int64)
+    width = min(num_ranks, items.shape[1])
+    wide[:, :width] = items[:, :width]
+    return wide
