@@ -23,7 +23,7 @@ MAX_LINES = 400
 LEVELS = (
     ("catalog", "rankrl.grpo.segments", "rankrl.grpo.objective"),
     ("rankrl.rewards",),
-    ("rankrl.metrics", "rankrl.protocols"),
+    ("rankrl.metrics", "rankrl.protocols", "rankrl.templates", "rankrl.chat"),
     ("rankrl.data", "rankrl.teachers", "rankrl.encoders", "rankrl.collaborative", "rankrl.decoding"),
     ("rankrl.grpo", "rankrl.demonstrations", "rankrl.labels", "rankrl.crag"),
     ("rankrl.evaluation",),
