@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rankrl.templates import BlockTemplate
 
@@ -32,7 +33,7 @@ class PromptTemplate(BlockTemplate):
 
     folder = ("rankrl.data", "templates")
     variables = frozenset({"turns", "num_ranks"})
-    required = {"turns": "never prints the dialogue: use {% for turn in turns %}"}
+    required: ClassVar = {"turns": "never prints the dialogue: use {% for turn in turns %}"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
