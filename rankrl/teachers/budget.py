@@ -134,6 +134,11 @@ class Budget:
                 usage.calls + calls, usage.prompt_tokens + prompt_tokens, usage.completion_tokens + completion_tokens
             )
 
+    def __str__(self) -> str:
+        usage, money = self.usage, self.spent
+        spent = f"{usage.calls:,} calls · {usage.cached:,} from the cache · {usage.tokens:,} tokens"
+        return spent if money is None else f"{spent} · cost {money:,.4f}"
+
     def report(self) -> dict[str, Any]:
         """The ledger as plain data, for cards and manifests; `money` is None without prices."""
         return {**asdict(self.usage), "money": self.spent}
@@ -157,9 +162,4 @@ class Budget:
         }
         for name, (amount, limit) in wanted.items():
             if limit is not None and amount > limit:
-                usage, money = self.usage, f", {self.spent:,.4f} in money" if self.spent is not None else ""
-                raise BudgetExceeded(
-                    f"the budget of {limit:,} ({name}) would be passed: spent so far in this run are {usage.calls:,} "
-                    f"calls, {usage.tokens:,} tokens{money}. All answers that arrived are kept. Raise the limit and "
-                    "run again: nothing that was answered is asked twice."
-                )
+                raise BudgetExceeded(f"the next call would pass the budget of {limit:,} ({name})")

@@ -151,7 +151,7 @@ class AnswerCache:
             raise CacheError(f"{self.path} is a database of another program; name another file for the answers")
         (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if health != "ok":
-            raise sqlite3.DatabaseError(health)
+            raise sqlite3.DatabaseError(" ".join(health.split()))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # an answer costs more than a write to disk
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

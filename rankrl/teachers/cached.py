@@ -11,7 +11,7 @@ from typing import Any
 from rankrl.teachers.budget import Budget
 from rankrl.teachers.cache import AnswerCache, request_key
 from rankrl.teachers.progress import AskProgress
-from rankrl.teachers.protocol import Answer, Messages, approximate_prompt_tokens
+from rankrl.teachers.protocol import Answer, BudgetExceeded, Messages, approximate_prompt_tokens
 
 ASSUMED_COMPLETION_TOKENS = 500  # where neither answers nor a limit say more
 _SHOWN = 3
@@ -71,9 +71,16 @@ class CachedTeacher(ABC):
         self.budget.count_cached(len(requests) - len(missing))
         with AskProgress(len(requests), self.budget, f"Asking {self.name}", quiet=self.quiet) as progress:
             progress.advance(len(requests) - len(missing))
-            for key, answer in self._answer(missing) if missing else ():
-                answers[key] = answer
-                progress.advance()
+            try:
+                for key, answer in self._answer(missing) if missing else ():
+                    answers[key] = answer
+                    progress.advance()
+            except BudgetExceeded as reason:
+                left = len(missing) - len(self.cache.get(list(missing)))
+                raise BudgetExceeded(
+                    f"{reason}. Spent in this run: {self.budget}. {left:,} requests are left. What was answered is "
+                    f"kept in {self.cache.path}: raise the limit and run again, nothing is asked twice."
+                ) from None
         return list(_repeats_marked(keys, answers))
 
     @abstractmethod

@@ -128,7 +128,8 @@ class LocalTeacher(CachedTeacher):
         if context is not None and longest + self.max_tokens > context:
             raise ValueError(
                 f"a request of {longest:,} tokens and an answer of max_tokens={self.max_tokens:,} do not fit the "
-                f"context of {self.name}, {context:,} tokens. Shorten the requests (fewer candidates or turns) or max_tokens."
+                f"context of {self.name}, {context:,} tokens. Shorten the requests (fewer candidates) "
+                "or max_tokens."
             )
 
     @cached_property

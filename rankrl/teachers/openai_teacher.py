@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from ipaddress import ip_address
+from json import JSONDecodeError
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from rankrl.teachers.budget import Budget
 from rankrl.teachers.cache import AnswerCache
 from rankrl.teachers.cached import CachedTeacher
-from rankrl.teachers.completions import explain, read_completion, refused_by_filter
-from rankrl.teachers.protocol import Answer, Messages
+from rankrl.teachers.completions import GO_ON, explain, read_completion, refused_by_filter
+from rankrl.teachers.protocol import Answer, Messages, TeacherError
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
@@ -135,6 +136,8 @@ class OpenAITeacher(CachedTeacher):
             if refused_by_filter(error):
                 return Answer.of(None, refused=True, finish_reason="content_filter")
             problem = explain(error, self)
+        except JSONDecodeError as error:
+            problem = TeacherError(f"{self.host} sent broken JSON ({error}). {GO_ON}")
         raise problem  # out here, so that no traceback chains to the client's error and the request in it
 
     @cached_property

@@ -62,15 +62,8 @@ class AskProgress:
     def advance(self, requests: int = 1) -> None:
         """So many more requests are answered."""
         self._done += requests
-        self._bar.update(self._task, advance=requests, spent=self._spent())
+        self._bar.update(self._task, advance=requests, spent=str(self._budget))
         if self._quiet or self._console.is_terminal or time.monotonic() - self._last_line < self._every:
             return
         self._last_line = time.monotonic()
-        self._console.print(
-            f"{self._description}: {self._done:,} of {self._total:,} · {self._spent()}", highlight=False
-        )
-
-    def _spent(self) -> str:
-        usage, money = self._budget.usage, self._budget.spent
-        spent = f"{usage.calls:,} calls · {usage.cached:,} from the cache · {usage.tokens:,} tokens"
-        return spent if money is None else f"{spent} · cost {money:,.4f}"
+        self._console.print(f"{self._description}: {self._done:,} of {self._total:,} · {self._budget}", highlight=False)

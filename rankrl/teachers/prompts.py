@@ -1,7 +1,7 @@
 """The three things a teacher is asked for: a list, the description of an item, the ratings of candidates.
 
-Bundled templates (`movie`, `book`, `generic`) lie in `templates/`; a path names your own. Dialogues and evidence are data
-that strangers wrote: what could pass for our delimiters or for a rating is broken up before it is printed.
+Bundled templates (`movie`, `book`, `generic`) lie in `templates/`; a path names your own. Dialogues and evidence are
+data that strangers wrote: what could pass for our delimiters or for a rating is broken up before it is printed.
 """
 
 from __future__ import annotations

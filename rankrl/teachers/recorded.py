@@ -63,7 +63,8 @@ class RecordedTeacher:
         if key not in self._answers:
             raise MissingRecording(
                 f"{self.path} holds no answer to {json.dumps(messages, ensure_ascii=False)[:500]}; it holds "
-                f"{len(self._answers):,} others. Messages have to be equal to the letter: was another template, or more dialogues, used?"
+                f"{len(self._answers):,} others. Messages "
+                "have to be equal to the letter: was another template, or more dialogues, used?"
             )
         answer, _ = self._answers[key]
         return Answer(answer.text, answer.status, cached=True)
