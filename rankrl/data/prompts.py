@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rankrl.data.chat import ChatFormat
+from rankrl.chat import ChatFormat
 from rankrl.data.fitting import Rendered, fit_dialogue
 from rankrl.data.template import PromptTemplate
 
