@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rankrl.demonstrations.candidates import Candidates as Candidates
     from rankrl.demonstrations.candidates import top_items as top_items
     from rankrl.demonstrations.candidates import top_overlap as top_overlap
+    from rankrl.demonstrations.objective import FitReport as FitReport
     from rankrl.demonstrations.popular import popular_items as popular_items
     from rankrl.demonstrations.popular import truth_then_popular as truth_then_popular
     from rankrl.demonstrations.reflect import reflect_scores as reflect_scores
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "adjust": ["Adjustment", "Movement"],
         "build": ["BuildSettings", "Demonstrations", "build_demonstrations"],
         "candidates": ["Candidates", "top_items", "top_overlap"],
+        "objective": ["FitReport"],
         "popular": ["popular_items", "truth_then_popular"],
         "reflect": ["reflect_scores"],
         "remap": ["remap_candidates", "remap_scores"],

@@ -1,4 +1,4 @@
-"""Stage 1 as a whole: a teacher's raw lists become lists of the catalogue, step by step (arXiv 2510.20150, appendix A)."""
+"""Stage 1 as a whole: a teacher's raw lists become the catalogue's, step by step (arXiv 2510.20150, appendix A)."""
 
 from __future__ import annotations
 
@@ -153,8 +153,11 @@ def _check(settings: BuildSettings, judge: object, truth: object, adjustment: ob
 
 def _rated_items(scores: Candidates, num_rated: int, seen: Sequence[Collection[int]] | None) -> NDArray[np.int64]:
     """The best N_r items of each dialogue that may be listed, or as many as all dialogues have."""
-    least = min((len(set(items.tolist()) - set(row)) for items, row in zip(scores.items, seen, strict=True)), default=0) \
-        if seen is not None else scores.items.shape[1]
+    least = (
+        min((len(set(items.tolist()) - set(row)) for items, row in zip(scores.items, seen, strict=True)), default=0)
+        if seen is not None
+        else scores.items.shape[1]
+    )
     return top_items(scores, min(num_rated, least), seen)
 
 

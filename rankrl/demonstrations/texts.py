@@ -66,7 +66,9 @@ def describe(
     answers = teacher.ask(describe_requests(titles, template, retriever))
     described = [(answer.text and parse_metadata(answer.text)) or NOTHING for answer in answers]
     if unread := described.count(NOTHING):
-        logger.warning("%d of %d titles got no readable description; their titles alone are compared", unread, len(titles))
+        logger.warning(
+            "%d of %d titles got no readable description; their titles alone are compared", unread, len(titles)
+        )
     return described
 
 

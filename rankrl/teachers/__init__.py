@@ -1,9 +1,8 @@
 """Teachers: black-box language models that write lists, describe items and rate candidates; each call is paid once."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from rankrl.teachers.budget import Budget as Budget
@@ -12,10 +11,12 @@ if TYPE_CHECKING:
     from rankrl.teachers.cached import Estimate as Estimate
     from rankrl.teachers.config import TeacherConfig as TeacherConfig
     from rankrl.teachers.config import load_budget as load_budget
+    from rankrl.teachers.config import load_object as load_object
     from rankrl.teachers.config import load_teacher as load_teacher
     from rankrl.teachers.local import LocalTeacher as LocalTeacher
     from rankrl.teachers.openai_teacher import OpenAITeacher as OpenAITeacher
     from rankrl.teachers.prompts import JudgeTemplate as JudgeTemplate
+    from rankrl.teachers.prompts import Metadata as Metadata
     from rankrl.teachers.prompts import MetadataTemplate as MetadataTemplate
     from rankrl.teachers.prompts import RecommendTemplate as RecommendTemplate
     from rankrl.teachers.prompts import parse_metadata as parse_metadata
@@ -31,31 +32,24 @@ if TYPE_CHECKING:
     from rankrl.teachers.rating import judge_requests as judge_requests
     from rankrl.teachers.rating import plan_showings as plan_showings
     from rankrl.teachers.rating import rate as rate
+    from rankrl.teachers.rating_statistics import RatingStatistics as RatingStatistics
     from rankrl.teachers.recorded import MissingRecording as MissingRecording
     from rankrl.teachers.recorded import RecordedTeacher as RecordedTeacher
     from rankrl.teachers.recorded import load_recorded_texts as load_recorded_texts
 
-_NAMES = {
-    "budget": ("Budget",),
-    "cache": ("AnswerCache", "CacheError"),
-    "cached": ("Estimate",),
-    "config": ("TeacherConfig", "load_budget", "load_teacher"),
-    "local": ("LocalTeacher",),
-    "openai_teacher": ("OpenAITeacher",),
-    "prompts": ("JudgeTemplate", "MetadataTemplate", "RecommendTemplate", "parse_metadata"),
-    "protocol": ("Answer", "BatchNotReady", "BudgetExceeded", "Messages", "Teacher", "TeacherError"),
-    "rating": ("LABEL_SCALE", "REFLECT_SCALE", "Ratings", "judge_requests", "plan_showings", "rate"),
-    "recorded": ("MissingRecording", "RecordedTeacher", "load_recorded_texts"),
-}
-_MODULES = {name: f"rankrl.teachers.{module}" for module, names in _NAMES.items() for name in names}
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "budget": ["Budget"],
+        "cache": ["AnswerCache", "CacheError"],
+        "cached": ["Estimate"],
+        "config": ["TeacherConfig", "load_budget", "load_object", "load_teacher"],
+        "local": ["LocalTeacher"],
+        "openai_teacher": ["OpenAITeacher"],
+        "prompts": ["JudgeTemplate", "Metadata", "MetadataTemplate", "RecommendTemplate", "parse_metadata"],
+        "protocol": ["Answer", "BatchNotReady", "BudgetExceeded", "Messages", "Teacher", "TeacherError"],
+        "rating": ["LABEL_SCALE", "REFLECT_SCALE", "Ratings", "judge_requests", "plan_showings", "rate"],
+        "rating_statistics": ["RatingStatistics"],
+        "recorded": ["MissingRecording", "RecordedTeacher", "load_recorded_texts"],
+    },
+)

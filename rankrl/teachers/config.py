@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 from rankrl.teachers.budget import Budget
 from rankrl.teachers.cache import AnswerCache
@@ -18,7 +19,8 @@ class TeacherConfig:
     """The teacher of a recipe. Fields for another kind of teacher are left at their defaults.
 
     Args:
-        teacher: `openai` (any server with that interface), `local` (a Hugging Face model, in process) or `recorded`.
+        teacher: `openai` (any server with that interface), `local` (a Hugging Face model, in process) `recorded`, or
+            `package.module:function`, which is given this config and returns a teacher of your own.
         teacher_model: the model's name at the server, its name on the Hub or its directory, or a recording (JSONL).
         teacher_base_url: address of the server; OpenAI's by default.
         remote_host: the host that dialogues may be sent to, if it is not this machine.
@@ -41,9 +43,7 @@ class TeacherConfig:
         teacher_output_price: price of a million tokens of answers.
     """
 
-    teacher: Literal["openai", "local", "recorded"] = field(
-        default="openai", metadata={"help": "Server, local model, or recording."}
-    )
+    teacher: str = field(default="openai", metadata={"help": "openai, local, recorded, or package.module:function."})
     teacher_model: str = field(default="", metadata={"help": "Model name or directory, or a recording (JSONL)."})
     teacher_base_url: str | None = field(default=None, metadata={"help": "Address of the server, up to /v1."})
     remote_host: str | None = field(default=None, metadata={"help": "Host that dialogues may be sent to."})
@@ -76,6 +76,18 @@ def load_budget(config: TeacherConfig) -> Budget:
     )
 
 
+def load_object(name: str) -> Any:
+    """What `package.module:name` names: how a YAML brings in code of your own.
+
+    Raises:
+        ValueError: if the name has another form.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"{name!r} names no object; expected package.module:name")
+    return getattr(import_module(module), attribute)
+
+
 def load_teacher(config: TeacherConfig, *, budget: Budget | None = None, quiet: bool = False) -> Teacher:
     """The teacher that a config describes.
 
@@ -87,6 +99,8 @@ def load_teacher(config: TeacherConfig, *, budget: Budget | None = None, quiet: 
     Raises:
         ValueError, CacheError: if the settings or the cache file are unusable.
     """
+    if ":" in config.teacher:
+        return load_object(config.teacher)(config)
     if not config.teacher_model:
         raise ValueError("teacher_model is missing; name a model, or the file of a recording")
     if config.teacher == "recorded":
@@ -104,7 +118,7 @@ def load_teacher(config: TeacherConfig, *, budget: Budget | None = None, quiet: 
             quiet=quiet,
         )
     if config.teacher != "openai":
-        raise ValueError(f"teacher is {config.teacher!r}; expected 'openai', 'local' or 'recorded'")
+        raise ValueError(f"teacher is {config.teacher!r}; expected openai, local, recorded or package.module:function")
     return OpenAITeacher(
         config.teacher_model,
         config.teacher_base_url,

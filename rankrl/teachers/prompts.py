@@ -138,7 +138,7 @@ def parse_metadata(text: str) -> Metadata | None:
     """
     found: dict[str, str] = {}
     headings = list(_METADATA.finditer(text))
-    for heading, after in zip(headings, [*headings[1:], None], strict=True):
+    for heading, after in zip(headings, [*headings[1:], None], strict=False):
         paragraph = text[heading.end() : after.start() if after else len(text)].strip().split("\n\n")[0]
         found.setdefault(heading[1].lower(), " ".join(paragraph.split()))
     return Metadata(found.get("keywords", ""), found.get("plot", "")) if found else None

@@ -6,6 +6,7 @@ genre in these words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,6 +91,31 @@ def write_request(taste: Taste, films: Sequence[str], rng: np.random.Generator) 
         return [_assistant(_pick(_OPENINGS, rng)), _user(everything)]
     answer = " ".join(details) or _pick(_NO_EXAMPLES, rng)
     return [_user(_greet(wish, rng)), _assistant(_pick(_ASK_EXAMPLES, rng)), _user(answer)]
+
+
+def read_taste(text: str) -> Taste | None:
+    """The taste that a dialogue's text gives away: the way back from `write_request`.
+
+    Args:
+        text: the turns of a dialogue, in any layout.
+
+    Returns:
+        The taste; None if the text asks for no genre.
+    """
+    era = next((era for era, phrases in _ERAS.items() if any(phrase in text for phrase in phrases)), None)
+    disliked = None
+    for genre, kinds in KINDS.items():
+        for pattern in _DISLIKES:
+            sentence = pattern.format(kind=kinds[0])
+            if sentence in text:
+                disliked, text = genre, text.replace(sentence, "")
+    wishes = (re.escape(wish).replace(re.escape("{kinds}"), "(.+?)") for wish in _WISHES)
+    wish = re.search("|".join(wishes), text)
+    if wish is None:
+        return None
+    wanted: str = next(group for group in wish.groups() if group)
+    places = {wanted.find(phrase): genre for genre, phrases in KINDS.items() for phrase in phrases if phrase in wanted}
+    return Taste(tuple(places[place] for place in sorted(places)), disliked, era) if places else None
 
 
 def _wish(taste: Taste, rng: np.random.Generator) -> str:
