@@ -131,13 +131,8 @@ class OpenAITeacher(CachedTeacher):
     def _send(self, messages: Messages) -> Answer:
         from openai import OpenAIError
 
-        own = {"model", "messages"}
         try:
-            reply = self._client.chat.completions.create(
-                model=self.name,
-                messages=messages,
-                extra_body={k: v for k, v in self.body(messages).items() if k not in own},
-            )
+            reply = self._client.chat.completions.create(model=self.name, messages=messages, extra_body=self.parameters)
             return read_completion(reply, messages)
         except OpenAIError as error:
             if refused_by_filter(error):
