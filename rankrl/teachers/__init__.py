@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rankrl.teachers.budget import Budget as Budget
     from rankrl.teachers.cache import AnswerCache as AnswerCache
     from rankrl.teachers.cache import CacheError as CacheError
+    from rankrl.teachers.cached import CachedTeacher as CachedTeacher
     from rankrl.teachers.cached import Estimate as Estimate
     from rankrl.teachers.config import TeacherConfig as TeacherConfig
     from rankrl.teachers.config import load_budget as load_budget
@@ -42,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "budget": ["Budget"],
         "cache": ["AnswerCache", "CacheError"],
-        "cached": ["Estimate"],
+        "cached": ["CachedTeacher", "Estimate"],
         "config": ["TeacherConfig", "load_budget", "load_object", "load_teacher"],
         "local": ["LocalTeacher"],
         "openai_teacher": ["OpenAITeacher"],

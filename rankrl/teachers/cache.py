@@ -15,7 +15,6 @@ from typing import Any
 
 from rankrl.teachers.protocol import Answer, TeacherError
 
-APPLICATION_ID = 0x72616E6B  # "rank": marks the file as ours
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY,
@@ -25,7 +24,7 @@ CREATE TABLE IF NOT EXISTS answers (
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     finish_reason TEXT
-) WITHOUT ROWID
+)
 """
 _COLUMNS = "text, status, prompt_tokens, completion_tokens, finish_reason"
 _KEYS_PER_QUERY = 500  # sqlite allows 999 variables in old builds
@@ -145,16 +144,14 @@ class AnswerCache:
 
     def _prepare(self) -> None:
         connection = self._connection
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and owner != APPLICATION_ID:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "answers" not in tables:
             raise CacheError(f"{self.path} is a database of another program; name another file for the answers")
         (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if health != "ok":
             raise sqlite3.DatabaseError(" ".join(health.split()))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # an answer costs more than a write to disk
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(SCHEMA)
 
     @contextmanager
@@ -170,6 +167,6 @@ class AnswerCache:
             aside = f"{self.path}.damaged"
             raise CacheError(
                 f"the answer cache {self.path} is damaged or no sqlite file ({error}). Put it aside, with its -wal and "
-                f"-shm files: mv {self.path} {aside}. What it held can often be saved: sqlite3 {aside} .recover | "
-                f"sqlite3 {self.path}. Otherwise the run starts an empty one and asks those requests again."
+                f"-shm files: mv {self.path} {aside}. The next run then starts an empty one and asks those requests "
+                f"again. The sqlite shell may save what it held: sqlite3 {aside} .recover | sqlite3 {self.path}"
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
@@ -20,6 +21,7 @@ from rankrl.teachers.protocol import Answer, Messages, TeacherError
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
 _CONNECT_SECONDS = 10.0
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 
 
 class OpenAITeacher(CachedTeacher):
@@ -84,6 +86,11 @@ class OpenAITeacher(CachedTeacher):
             raise ValueError(f"concurrency is {concurrency} and retries is {retries}; at least 1 and 0 are needed")
         if mode not in ("online", "batch"):
             raise ValueError(f"mode is {mode!r}; expected 'online' or 'batch'")
+        if api_key_env is not None and not _VARIABLE.fullmatch(api_key_env):
+            raise ValueError(
+                "api_key_env is not shown, as it may be a key. It has to be the name of an environment variable that "
+                "holds the key, in capitals, such as OPENAI_API_KEY; a key never goes into a config."
+            )
         self.base_url = base_url or OPENAI_URL
         self.host = _host(self.base_url)
         self.destination = self.host
@@ -124,13 +131,8 @@ class OpenAITeacher(CachedTeacher):
     def _send(self, messages: Messages) -> Answer:
         from openai import OpenAIError
 
-        own = {"model", "messages"}
         try:
-            reply = self._client.chat.completions.create(
-                model=self.name,
-                messages=messages,
-                extra_body={k: v for k, v in self.body(messages).items() if k not in own},
-            )
+            reply = self._client.chat.completions.create(model=self.name, messages=messages, extra_body=self.parameters)
             return read_completion(reply, messages)
         except OpenAIError as error:
             if refused_by_filter(error):

@@ -20,7 +20,7 @@ Scale = Mapping[int, str]
 
 _DELIMITER = re.compile(r"<(?=\s*/?\s*(?:dialogue|candidates|item|evidence)\b)", re.IGNORECASE)
 _MARK = re.compile("#{4,}")
-_METADATA = re.compile(r"^\W*(keywords|plot)\W*:\W*?(?=\w)", re.IGNORECASE | re.MULTILINE)
+_HEADING = re.compile(r"^[\W_]*(keywords|plot)[*_ ]*:[*_\s]*", re.IGNORECASE | re.MULTILINE)
 
 
 def as_data(text: str) -> str:
@@ -137,8 +137,9 @@ def parse_metadata(text: str) -> Metadata | None:
         Metadata(keywords='heist, Los Angeles', plot='A detective hunts a thief.')
     """
     found: dict[str, str] = {}
-    headings = list(_METADATA.finditer(text))
-    for heading, after in zip(headings, [*headings[1:], None], strict=False):
-        paragraph = text[heading.end() : after.start() if after else len(text)].strip().split("\n\n")[0]
+    headings = list(_HEADING.finditer(text))
+    ends = [*(heading.start() for heading in headings[1:]), len(text)]
+    for heading, end in zip(headings, ends, strict=False):
+        paragraph = text[heading.end() : end].strip().split("\n\n")[0]
         found.setdefault(heading[1].lower(), " ".join(paragraph.split()))
     return Metadata(found.get("keywords", ""), found.get("plot", "")) if found else None

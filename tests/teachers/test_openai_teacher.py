@@ -187,9 +187,9 @@ def test_lasting_troubles_stop_the_run_and_say_why(cache: AnswerCache, status: i
 
 
 def test_a_time_out_is_tried_again_and_then_explained(cache: AnswerCache) -> None:
-    with serving(lambda body, attempt: Reply(completion("late"), delay=1.0)) as server:
-        with pytest.raises(TeacherError, match=r"no answer within 0.2 s, in 2 attempt\(s\).*Raise timeout"):
-            teacher_at(server, cache, timeout=0.2, retries=1).ask([messages("hello")])
+    with serving(lambda body, attempt: Reply(completion("late"), delay=2.0)) as server:
+        with pytest.raises(TeacherError, match=r"no answer within 0.5 s, in 2 attempt\(s\).*Raise timeout"):
+            teacher_at(server, cache, timeout=0.5, retries=1).ask([messages("hello")])
         assert len(server.calls) == 2
 
 
@@ -223,7 +223,7 @@ def test_broken_json_is_refused(cache: AnswerCache) -> None:
 def test_one_failure_stops_the_rest_but_keeps_what_arrived(cache: AnswerCache) -> None:
     def one_is_bad(body: dict, attempt: int) -> Reply:
         bad = body["messages"][-1]["content"] == "question 5"
-        return Reply(error("bad request"), 400) if bad else Reply(completion("fine"))
+        return Reply(error("bad request"), 400) if bad else Reply(completion("fine"), delay=0.01)
 
     with serving(one_is_bad) as server:
         teacher = teacher_at(server, cache, concurrency=2)
@@ -347,6 +347,7 @@ def test_a_full_cache_needs_neither_server_nor_key_nor_leave(
         ({"base_url": "https://me:secret@host/v1"}, "holds a user, a password"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"mode": "later"}, "'online' or 'batch'"),
+        ({"api_key_env": "sk-secret"}, "has to be the name of an environment variable"),
     ],
 )
 def test_settings_that_make_no_sense(cache: AnswerCache, settings: dict, message: str) -> None:
