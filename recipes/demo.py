@@ -1,4 +1,4 @@
-"""The whole path on a laptop: simulate users, SFT, Rank-GRPO, scores on held-out dialogues, a report.
+"""The whole path on a laptop: users and a teacher (simulated), demonstrations, SFT, Rank-GRPO, scores, a report.
 
     python -m recipes.demo            # or: make demo
 
@@ -33,6 +33,8 @@ from recipes.evaluate import score_popularity, to_json
 
 CONFIGS = Path(__file__).parent / "configs" / "demo"
 NUM_RANKS = 10
+STEPS = ("teacher as is", "remap", "+ reflect", "+ adjust")  # rows of the demonstrations' card
+WRITTEN_LAST = ("trainer_state.json", "metrics.json")  # of a stage that trains, of demonstrations
 TABLE = ("ndcg@10", "recall@10", "in_catalog", "repeats", "ndcg@5", "coverage@10")  # the first four fit a terminal
 # glibc gives large blocks back to the system at once; a step on the CPU then spends half of its time on page faults.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
@@ -51,16 +53,15 @@ def write_data(folder: Path, args: argparse.Namespace) -> None:
     data.choices.save(folder / "truth.npz")
 
 
-def run_stage(name: str, output: Path, args: argparse.Namespace, *flags: str) -> None:
-    """Run one recipe as its own process, unless it has finished before; go on from its last checkpoint."""
-    if (output / "trainer_state.json").is_file():  # written when a stage is done
+def run_stage(name: str, output: Path, dialogues: Path, args: argparse.Namespace, *flags: str) -> None:
+    """Run one recipe as its own process, unless it has finished before."""
+    if any((output / last).is_file() for last in WRITTEN_LAST):
         console.print(f"[dim]{name} has finished before: {output}[/dim]")
         return
-    data = output.parent / "data"
     command = [
         *(sys.executable, "-m", f"recipes.{name}", "--config", str(CONFIGS / f"{name}.yaml")),
-        *("--catalog", str(data / "catalog.jsonl"), "--dialogues", str(data / "train.jsonl")),
-        *("--output_dir", str(output), "--seed", str(args.seed), "--resume_from_checkpoint", "latest"),
+        *("--catalog", str(args.output / "data" / "catalog.jsonl"), "--dialogues", str(dialogues)),
+        *("--output_dir", str(output), "--seed", str(args.seed)),
         *flags,
     ]
     console.rule(f"[bold]{name}")
@@ -69,6 +70,7 @@ def run_stage(name: str, output: Path, args: argparse.Namespace, *flags: str) ->
     status = _run(command)
     clock = output / "seconds"  # adds up over interruptions
     before = int(clock.read_text()) if clock.is_file() else 0
+    output.mkdir(parents=True, exist_ok=True)
     clock.write_text(f"{before + time.monotonic() - started:.0f}\n", encoding="utf-8")
     if status:
         console.print(f"{name} stopped (exit {status}). The same command goes on where it was.")
@@ -150,13 +152,17 @@ def report(root: Path, args: argparse.Namespace) -> None:
     scores = {**models, **score_yardsticks(root, catalog, test)}
     gain = scores["rank_grpo"].differences(scores["sft"])["ndcg@10"]
 
-    summaries = {name: s.summary() for name, s in scores.items()}
+    steps = json.loads((root / "steps" / "metrics.json").read_text(encoding="utf-8"))
+    steps = {name: steps[name] for name in STEPS}
+    summaries = {name: {metric: value["mean"] for metric, value in step.items()} for name, step in steps.items()}
+    summaries |= {name: s.summary() for name, s in scores.items()}
     shuffled_scores = summaries.pop("rank_grpo, requests shuffled")
-    seconds = {name: int((root / name / "seconds").read_text()) for name in ("sft", "rank_grpo")}
+    stages = ("demonstrations", "steps", "sft", "rank_grpo")
+    seconds = {name: int((root / name / "seconds").read_text()) for name in stages}
     metrics = {**summaries, "requests_shuffled": shuffled_scores, "seconds": seconds, "seed": args.seed}
     (root / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
-    systems = {name: to_json(s) for name, s in scores.items()}
+    systems = steps | {name: to_json(s) for name, s in scores.items()}
     curves = learning_curves(root)
     hit_rates = {name: scores[name].hit_rate_by_rank for name in ("sft", "rank_grpo", "best_possible")}
     write_pictures(root, systems=systems, curves=curves, hit_rates=hit_rates)
@@ -197,8 +203,18 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     refuse_other_settings(args)
     write_data(args.output / "data", args)
-    run_stage("sft", args.output / "sft", args)
-    run_stage("rank_grpo", args.output / "rank_grpo", args, "--model_name_or_path", str(args.output / "sft"))
+    data, demonstrations, sft = (args.output / name for name in ("data", "demonstrations", "sft"))
+    teacher = ("--teacher_seed", str(args.seed))
+    resume = ("--resume_from_checkpoint", "latest")
+    run_stage("demonstrations", demonstrations, data / "train.jsonl", args, *teacher)
+    learned = (
+        "--adjustment",
+        str(demonstrations / "adjustment.npz"),
+    )  # what training dialogues taught, for held-out ones
+    run_stage("demonstrations", args.output / "steps", data / "test.jsonl", args, *teacher, *learned)
+    run_stage("sft", sft, demonstrations / "demonstrations.jsonl", args, *resume)
+    start = ("--model_name_or_path", str(sft))
+    run_stage("rank_grpo", args.output / "rank_grpo", data / "train.jsonl", args, *start, *resume)
     report(args.output, args)
 
 

@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from trl import TrlParser
 
-from catalog import Catalog
+from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptTemplate
-from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, build_demonstrations, read_lists
+from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations, read_lists
 from rankrl.demonstrations.texts import (
     NOTHING,
     catalog_metadata,
@@ -88,7 +89,8 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     write_manifest(output, catalog, "", args, teacher_args)
     if demonstrations.adjustment is not None and args.folds < 2:
         demonstrations.adjustment.save(output / "adjustment.npz", catalog)
-    write_demonstrations(output / "demonstrations.jsonl", args, demonstrations, catalog, dialogues)
+    lists = named_lists(demonstrations, raw, catalog, args.num_ranks)
+    write_demonstrations(output / "demonstrations.jsonl", args, lists, catalog, dialogues)
     budget = getattr(teacher, "budget", None)
     systems = write_card(
         output,
@@ -115,7 +117,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
 def build_settings(args: DemonstrationArguments) -> BuildSettings:
     """The settings of the steps."""
     return BuildSettings(
-        steps=tuple(step.strip() for step in args.steps.split(",")),
+        steps=() if args.steps == "none" else tuple(step.strip() for step in args.steps.split(",")),
         num_ranks=args.num_ranks,
         context_weight=args.context_weight,
         num_candidates=args.num_candidates,
@@ -222,7 +224,7 @@ def make_judge(
 def write_demonstrations(
     path: Path,
     args: DemonstrationArguments,
-    demonstrations: Demonstrations,
+    lists: Mapping[str, Sequence[Sequence[ItemReference]]],
     catalog: Catalog,
     dialogues: Sequence[Dialogue],
 ) -> None:
@@ -235,19 +237,33 @@ def write_demonstrations(
     unfinished = path.with_name(path.name + ".part")
     with unfinished.open("w", encoding="utf-8") as file:
         for row, dialogue in enumerate(dialogues):
-            lists = {step: _structs(ranked[row], catalog) for step, ranked in demonstrations.lists.items()}
+            steps = {step: rows[row] for step, rows in lists.items()}
+            final = list(steps.values())[-1]
             system, user = template.render(dialogue.messages, args.num_ranks)
+            lines = (catalog.lines[catalog.index(item.key)] if item.key else str(item.title) for item in final)
             turns = [("system", system), ("user", user)] if system else [("user", user)]
-            lines = "\n".join(catalog.lines[item] for item in demonstrations.final[row])
             record = {
-                **dialogue.to_row(),
-                "recommendations": _structs(demonstrations.final[row], catalog),
+                **replace(dialogue, recommendations=list(final)).to_row(),
                 "prompt": [{"role": role, "content": content} for role, content in turns],
-                "completion": [{"role": "assistant", "content": lines}],
-                "lists": lists,
+                "completion": [{"role": "assistant", "content": "\n".join(lines)}],
+                "lists": {step: [item.to_struct() for item in items] for step, items in steps.items()},
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
     unfinished.replace(path)
+
+
+def named_lists(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog, num_ranks: int) -> dict[str, Any]:
+    """The list of every step as references; the raw one also names what is outside the catalogue, as it was written."""
+    items = [ItemReference(item.key, item.title, item.year) for item in catalog]
+    titles = [
+        items[item] if item >= 0 else ItemReference(title=title)
+        for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
+    ]
+    named = {"raw": [[titles[title] for title in row[:num_ranks] if title >= 0] for row in raw.ranks.tolist()]}
+    for step, ranked in demonstrations.lists.items():
+        if step != "raw":
+            named[step] = [[items[item] for item in row] for row in ranked.tolist()]
+    return named
 
 
 def show_plan(
@@ -294,15 +310,6 @@ def save_json(path: Path, systems: Mapping[str, Mapping[str, Any]]) -> None:
         for name, values in systems.items()
     }
     path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-
-
-def _structs(items: NDArray[np.int64], catalog: Catalog) -> list[dict[str, Any] | None]:
-    return [
-        {"id": catalog.keys[item], "title": catalog[item].title, "year": catalog[item].year, "gain": None}
-        if item >= 0
-        else None
-        for item in items.tolist()
-    ]
 
 
 def cli() -> None:

@@ -33,17 +33,26 @@ from rankrl.run.start import (
 logger = logging.getLogger("rankrl.sft")
 
 
-def demonstrations(catalog: Catalog, dialogues: list[Dialogue], num_ranks: int) -> list[list[str]]:
+def demonstrations(
+    catalog: Catalog, dialogues: list[Dialogue], num_ranks: int, *, allow_unknown_items: bool = False
+) -> list[list[str]]:
     """The lines that each dialogue is answered with: the teacher's list, or truth filled up by popularity."""
     if any(dialogue.recommendations for dialogue in dialogues):
         rows = [[catalog.resolve(item) for item in dialogue.recommendations or ()] for dialogue in dialogues]
         for dialogue, row in zip(dialogues, rows, strict=True):
-            if len(row) < num_ranks or -1 in row[:num_ranks]:
+            if not allow_unknown_items and (len(row) < num_ranks or -1 in row[:num_ranks]):
                 raise ValueError(
                     f"dialogue {dialogue.id!r} demonstrates {len(row)} items, {row.count(-1)} of them not in the "
-                    f"catalogue; expected num_ranks = {num_ranks} that are. Lower num_ranks, or remap the lists."
+                    f"catalogue; expected num_ranks = {num_ranks} that are. Lower num_ranks, or bring the lists into "
+                    "the catalogue (recipes/demonstrations.py)."
                 )
-        return [[catalog.lines[item] for item in row[:num_ranks]] for row in rows]
+        return [
+            [
+                catalog.lines[item] if item >= 0 else str(reference.title)
+                for item, reference in zip(row[:num_ranks], dialogue.recommendations or (), strict=False)
+            ]
+            for dialogue, row in zip(dialogues, rows, strict=True)
+        ]
     logger.info("no dialogue has recommendations: lists are made from the truth, filled up by popularity")
     truth = resolve_truth(catalog, [dialogue.ground_truth for dialogue in dialogues])
     seen = [[catalog.resolve(item) for item in dialogue.seen] for dialogue in dialogues]
@@ -67,7 +76,7 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
     catalog, dialogues = read_data(args)
-    lists = demonstrations(catalog, dialogues, args.num_ranks)
+    lists = demonstrations(catalog, dialogues, args.num_ranks, allow_unknown_items=args.allow_unknown_items)
 
     if model_args.model_name_or_path == TINY_GPT2:
         texts = [message["content"] for dialogue in dialogues for message in dialogue.messages]

@@ -28,7 +28,7 @@ class BuildSettings:
     """The settings of the steps; the defaults are the paper's.
 
     Args:
-        steps: what is done, in this order: `remap`, then any of `reflect` and `adjust`.
+        steps: what is done, in this order: `remap`, then any of `reflect` and `adjust`; none leaves the raw lists.
         num_ranks: K, length of a demonstration.
         context_weight: λ of Remap.
         num_candidates: M, items scored for each dialogue.
@@ -51,8 +51,8 @@ class BuildSettings:
     folds: int = 0
 
     def __post_init__(self) -> None:
-        allowed = [step for step in STEPS if step in self.steps]
-        if list(self.steps) != allowed or "remap" not in self.steps:
+        in_order = [step for step in STEPS if step in self.steps]
+        if list(self.steps) != in_order or (self.steps and "remap" not in self.steps):
             raise ValueError(f"steps are {list(self.steps)}; expected 'remap', then any of 'reflect' and 'adjust'")
         if self.folds > 1 and self.adjust_on is not None:
             raise ValueError("folds use the truth of all dialogues: give either folds or adjust_on")
@@ -65,13 +65,13 @@ class Demonstrations:
     Attributes:
         lists: step -> `(D, K)` item ids. `raw` is the teacher's list as the catalogue alone resolves it, -1 for the
             rest; the others hold no -1, no item twice and, unless that was allowed, none that was mentioned.
-        scores: the final scores of each dialogue's candidates.
+        scores: the final scores of each dialogue's candidates; None without any step.
         ratings: what the judge said, if it was asked.
         adjustment: what was learned from the truth, if it was; with folds, that of the last one.
     """
 
     lists: Mapping[str, NDArray[np.int64]]
-    scores: Candidates
+    scores: Candidates | None = None
     ratings: Ratings | None = None
     adjustment: Adjustment | None = None
     reflected: Candidates | None = field(default=None, repr=False)
@@ -118,6 +118,8 @@ def build_demonstrations(
     _check(settings, judge, truth, adjustment)
     num_ranks = settings.num_ranks
     lists = {"raw": _fit_width(raw.items, num_ranks)}
+    if not settings.steps:
+        return Demonstrations(lists)
     scores = remap_candidates(
         raw.ranks,
         title_vectors,

@@ -50,11 +50,14 @@ class SFTArguments(DataArguments):
 
     Args:
         num_ranks: K, items in a list.
+        allow_unknown_items: imitate titles that the catalogue lacks too, and lists that are too short, as they are: to
+            see what raw lists teach.
         tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
         tiny_context: and its longest input, in tokens.
     """
 
     num_ranks: int = field(default=20, metadata={"help": "K, items in a list."})
+    allow_unknown_items: bool = field(default=False, metadata={"help": "Imitate what is outside the catalogue too."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
     tiny_context: int = field(default=512, metadata={"help": "Longest input of tiny-gpt2, in tokens."})
 
@@ -70,7 +73,7 @@ class DemonstrationArguments(DataArguments):
         raw_where: (YAML) rows of the recording to use: `{prompt: general}`.
         num_ranks: K, items in a demonstration.
         teacher_ranks: titles that the teacher is asked for.
-        steps: `remap`, `remap,reflect`, `remap,adjust` or `remap,reflect,adjust`.
+        steps: `remap`, `remap,reflect`, `remap,adjust`, `remap,reflect,adjust`, or `none` for the raw lists.
         encoder: `tfidf`, or the name or directory of a sentence-transformers model.
         vector_cache: file that keeps the vectors of a sentence-transformers model.
         text_fields: (YAML) the catalogue's fields that describe an item; by default all with text.
