@@ -14,7 +14,7 @@ from rankrl.demonstrations import Demonstrations, RawLists
 from rankrl.evaluation.evaluator import Scores, evaluate_ranked
 from rankrl.evaluation.examples import Example
 from rankrl.evaluation.report import write_report
-from rankrl.evaluation.significance import Interval, bootstrap_mean
+from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
 
 if TYPE_CHECKING:
     from catalog import Catalog
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HEAD_SHARE = 0.8  # the head: the fewest items that make up this share of what is wanted; the rest is the tail
 _LABELS = {"raw": "teacher as is", "remap": "remap", "reflect": "+ reflect", "adjust": "+ adjust"}
+CHOSEN = "what users chose"
 _NUM_MOVED = 8
 
 
@@ -96,19 +97,15 @@ def popularity_rows(
 ) -> dict[str, dict[str, Interval]]:
     """Per step, and for the truth itself, tail share and mean popularity percentile with their intervals."""
     popularity = Popularity.of(truth, num_items)
-    width = max(map(len, truth), default=1)
-    wanted = np.array([[*row, *[-1] * (width - len(row))] for row in truth], dtype=np.int64)
-    lists = {_LABELS[step]: ranked for step, ranked in demonstrations.lists.items()}
-    lists["what users chose"] = wanted[(wanted >= 0).any(axis=1)]
-    return {
-        name: {
-            metric: bootstrap_mean(
-                values, list(ids) if len(values) == len(ids) else [str(i) for i in range(len(values))]
-            )
-            for metric, values in popularity.rows(ranked).items()
-        }
-        for name, ranked in lists.items()
+    dialogues = [dialogue_of(row_id) for row_id in ids]
+    rows = {
+        _LABELS[step]: bootstrap_means(popularity.rows(ranked), dialogues)
+        for step, ranked in demonstrations.lists.items()
     }
+    known = [(list(wanted), dialogue) for wanted, dialogue in zip(truth, dialogues, strict=True) if wanted]
+    width = max(len(wanted) for wanted, _ in known)
+    chosen = np.array([wanted + [-1] * (width - len(wanted)) for wanted, _ in known], dtype=np.int64)
+    return rows | {CHOSEN: bootstrap_means(popularity.rows(chosen), [dialogue for _, dialogue in known])}
 
 
 def write_card(

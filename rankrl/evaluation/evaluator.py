@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from catalog import parse_list
-from rankrl.evaluation.significance import Interval, bootstrap_difference, bootstrap_mean, dialogue_of
+from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
 from rankrl.metrics import (
     coverage_at_k,
     hit_rate_at_k,
@@ -67,10 +67,7 @@ class Scores:
 
     def intervals(self, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
         """Return every metric's mean with its bootstrap interval over dialogues; totals have no width."""
-        names = self.dialogues
-        intervals = {
-            metric: bootstrap_mean(values, names, level=level, seed=seed) for metric, values in self.rows.items()
-        }
+        intervals = bootstrap_means(self.rows, self.dialogues, level=level, seed=seed)
         return intervals | {metric: Interval.parse(value) for metric, value in self.totals.items()}
 
     def differences(self, baseline: Scores, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
@@ -81,12 +78,10 @@ class Scores:
         """
         if self.ids != baseline.ids:
             raise ValueError("the two systems were scored on different rows; evaluate both on the same dialogues.")
-        names = self.dialogues
-        return {
-            metric: bootstrap_difference(values, baseline.rows[metric], names, level=level, seed=seed)
-            for metric, values in self.rows.items()
-            if metric in baseline.rows
+        paired = {
+            metric: values - baseline.rows[metric] for metric, values in self.rows.items() if metric in baseline.rows
         }
+        return bootstrap_means(paired, self.dialogues, level=level, seed=seed)
 
 
 def evaluate(
