@@ -2,7 +2,7 @@
 
 python -m benchmarks                          all but those that take minutes
 python -m benchmarks segments reward          some
-python -m benchmarks remap adjust             those that take minutes: six and two, on two cores
+python -m benchmarks remap adjust             those that take three or four minutes, on two cores
 python -m benchmarks --markdown speed.md      and writes the tables to a file
 """
 
