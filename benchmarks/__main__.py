@@ -1,7 +1,8 @@
 """Measures what is meant to be fast and prints each figure beside its target.
 
-python -m benchmarks                          all of them
+python -m benchmarks                          all but those that take minutes
 python -m benchmarks segments reward          some
+python -m benchmarks remap adjust             those that take three or four minutes, on two cores
 python -m benchmarks --markdown speed.md      and writes the tables to a file
 """
 
@@ -25,16 +26,19 @@ import transformers
 from benchmarks.measure import Table
 
 BENCHMARKS = ("segments", "reward", "lookup", "grpo_step")
+LONG = ("remap", "adjust")  # run only when named
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmarks that the command line names."""
     parser = argparse.ArgumentParser("benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: these); {', '.join(LONG)}"
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to this file too")
     options = parser.parse_args(arguments)
-    if unknown := set(options.names) - set(BENCHMARKS):
-        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if unknown := set(options.names) - {*BENCHMARKS, *LONG}:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS + LONG)}")
     tables = []
     for name in options.names or BENCHMARKS:
         for table in import_module(f"benchmarks.{name}").run():

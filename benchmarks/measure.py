@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 Batch = TypeVar("Batch")
@@ -72,3 +78,25 @@ def best_of(work: Callable[[Batch], Result], batches: Iterable[Batch]) -> tuple[
         result = work(batch)
         best = min(best, 1000 * (time.perf_counter() - start))
     return best, result
+
+
+def in_own_process(module: str, **settings: int) -> dict[str, float]:
+    """What `module.measure(**settings)` returns in a fresh process, so that `peak_memory` there is its own.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    call = f"import json, {module}; print(json.dumps({module}.measure(**{settings})))"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{module}.measure({settings}) failed:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def peak_memory() -> float:
+    """The most memory, in MiB, that this process has ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # not getrusage, which on Linux starts at what the parent held
+        (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return int(kibibytes) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS

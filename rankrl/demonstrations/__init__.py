@@ -1,4 +1,8 @@
-"""Stage 1: lists for the model to imitate, by Remap, Reflect and Adjust (arXiv 2510.20150, appendix A)."""
+"""Stage 1: lists for the model to imitate.
+
+Remap, Reflect and Adjust (arXiv 2510.20150, appendix A) turn the lists of a black-box teacher into lists of the
+catalogue; they need `rankrl[teacher]`. `truth_then_popular` does without a teacher.
+"""
 
 from typing import TYPE_CHECKING
 

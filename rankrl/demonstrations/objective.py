@@ -92,16 +92,18 @@ def minimize_loss(
     start = objective.encode(np.ones(likelihood.num_items), np.zeros(likelihood.num_items))
     loss_start, _ = objective(start)
     gradient_start = objective.gradient_norm
+    # Where the start is the optimum already, its gradient is rounding and cannot become smaller.
+    flat = max(tolerance * gradient_start, 1e-12 * likelihood.num_wanted)
 
     # scipy's own criteria look at the gradient by the variables, and at its largest entry.
     def stop_when_flat(intermediate_result: OptimizeResult) -> None:
-        if objective.gradient_norm <= tolerance * gradient_start:
+        if objective.gradient_norm <= flat:
             raise StopIteration
 
     options = {"maxcor": 20, "maxiter": max_iterations, "maxfun": 10 * max_iterations, "ftol": 0, "gtol": 0}
     solution = minimize(objective, start, jac=True, method="L-BFGS-B", callback=stop_when_flat, options=options)
     loss_end, _ = objective(solution.x)
-    if objective.gradient_norm > tolerance * gradient_start:
+    if objective.gradient_norm > flat:
         raise RuntimeError(
             f"Adjust stopped after {solution.nit} iterations ({solution.message}) with a gradient of "
             f"{objective.gradient_norm / gradient_start:.1g} of its start; wanted is {tolerance:g}. Raise "

@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import coo_array, csr_array, issparse
 
 from rankrl.demonstrations.candidates import Candidates, top_columns
 from rankrl.encoders import Vectors
 from rankrl.rewards.relevance import check_ranked, first_occurrence
 
 logger = logging.getLogger(__name__)
+
+PART_ITEMS = 8192
+"""Items compared at a time."""
 
 BLOCK_SCORES = 2**25
 """Scores held at a time, 256 MiB."""
@@ -125,6 +128,8 @@ def remap_candidates(
     positions = _position_matrix(raw, gain, num_titles)
     titles, parts = teacher_vectors.astype(np.float64), _item_parts(item_vectors)
     block = max(1, BLOCK_SCORES // num_items) if block is None else block
+    if block < 1:
+        raise ValueError(f"block is {block}; it is a number of dialogues, at least 1")
 
     items = np.empty((len(raw), num_candidates), dtype=np.int64)
     scores = np.empty((len(raw), num_candidates))
@@ -189,9 +194,9 @@ def _check_vectors(teacher: Vectors, item: Vectors, context: Vectors) -> None:
             raise ValueError(f"{name} hold NaN or infinite numbers")
 
 
-def _item_parts(item_vectors: Any, width: int = 8192) -> list[tuple[slice, Any]]:
+def _item_parts(item_vectors: Any) -> list[tuple[slice, Any]]:
     """The items in parts, each transposed to `(d, n)`: so that one part at a time becomes float64."""
-    parts = [slice(start, start + width) for start in range(0, item_vectors.shape[0], width)]
+    parts = [slice(start, start + PART_ITEMS) for start in range(0, item_vectors.shape[0], PART_ITEMS)]
     if issparse(item_vectors):
         return [(part, item_vectors[part].T.tocsr().astype(np.float64)) for part in parts]
     return [(part, item_vectors[part].T) for part in parts]
@@ -206,7 +211,7 @@ def _compare(queries: Any, parts: list[tuple[slice, Any]], num_items: int) -> ND
     return scores
 
 
-def _best(scores: NDArray[np.float64], named: csr_array, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _best(scores: NDArray[np.float64], named: coo_array, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Item ids and scores of each row's best, after the named items got what their ranks are worth."""
     own = scores[named.row, named.col] + named.data
     scores[named.row, named.col] = np.inf  # whatever their score, they are candidates

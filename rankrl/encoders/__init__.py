@@ -4,41 +4,25 @@ A text with nothing in it (white space, or for TF-IDF no word and no spelling of
 zero vector: it is similar to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rankrl.encoders.cache import CachedEncoder
-    from rankrl.encoders.protocol import CacheableEncoder, Encoder, Vectors, similarity
-    from rankrl.encoders.sentence_transformer import SentenceTransformerEncoder
-    from rankrl.encoders.tfidf import TfidfEncoder
+    from rankrl.encoders.cache import CachedEncoder as CachedEncoder
+    from rankrl.encoders.protocol import CacheableEncoder as CacheableEncoder
+    from rankrl.encoders.protocol import Encoder as Encoder
+    from rankrl.encoders.protocol import Vectors as Vectors
+    from rankrl.encoders.protocol import similarity as similarity
+    from rankrl.encoders.sentence_transformer import SentenceTransformerEncoder as SentenceTransformerEncoder
+    from rankrl.encoders.tfidf import TfidfEncoder as TfidfEncoder
 
-__all__ = [
-    "CacheableEncoder",
-    "CachedEncoder",
-    "Encoder",
-    "SentenceTransformerEncoder",
-    "TfidfEncoder",
-    "Vectors",
-    "similarity",
-]
-
-_MODULES = {
-    "CacheableEncoder": "protocol",
-    "CachedEncoder": "cache",
-    "Encoder": "protocol",
-    "SentenceTransformerEncoder": "sentence_transformer",
-    "TfidfEncoder": "tfidf",
-    "Vectors": "protocol",
-    "similarity": "protocol",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "cache": ["CachedEncoder"],
+        "protocol": ["CacheableEncoder", "Encoder", "Vectors", "similarity"],
+        "sentence_transformer": ["SentenceTransformerEncoder"],
+        "tfidf": ["TfidfEncoder"],
+    },
+)

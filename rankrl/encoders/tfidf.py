@@ -49,7 +49,7 @@ class TfidfEncoder:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.pipeline import FeatureUnion
 
-        if not any(map(has_content, texts)):
+        if not any(map(has_content, check_texts(texts))):
             raise ValueError(f"none of the {len(texts)} texts holds a word; TF-IDF learns its vocabulary from them")
         shared = {
             "strip_accents": "unicode",

@@ -230,6 +230,8 @@ def test_impurity_is_found() -> None:
         ("import rankrl", {"numpy", "torch", "trl"}),
         ("import rankrl.rewards, rankrl.metrics, rankrl.protocols", {"torch", "pandas", "pyarrow", "scipy"}),
         ("from rankrl.rewards import RankReward, rank_returns, relevance", {"torch", "pandas", "pyarrow"}),
+        ("from rankrl.encoders import SentenceTransformerEncoder, TfidfEncoder", {"torch", "sklearn", "scipy"}),
+        ("from rankrl.demonstrations import Adjustment, remap_scores", {"torch", "sklearn"}),
         ("from rankrl.grpo import LineTable, rank_grpo_loss, segment_ranks", TRAINING - {"torch"}),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import grpo_step, lookup, reward, segments
+from benchmarks import adjust, grpo_step, lookup, remap, reward, segments
 from benchmarks.measure import Row, Table
 
 RUNS: dict[str, tuple[Callable[[], Iterable[Table]], int]] = {
@@ -17,11 +17,13 @@ RUNS: dict[str, tuple[Callable[[], Iterable[Table]], int]] = {
     "reward": (lambda: reward.run(items=600, size=16, num_ranks=4, runs=2), 1),
     "lookup": (lambda: lookup.run(sizes=[60, 90], size=4, num_ranks=3), 2),
     "grpo_step": (lambda: grpo_step.run(size=8, length=12, steps=1, rounds=1), 1 + torch.cuda.is_available()),
+    "remap": (lambda: remap.run(sizes=[60, 90], dialogues=[20, 40], titles=30, num_candidates=50, dimension=8), 2),
+    "adjust": (lambda: adjust.run(items=40, dialogues=[30, 60], num_candidates=10), 2),
 }
 
 
 def test_every_benchmark_is_tried_here() -> None:
-    assert set(RUNS) == set(runner.BENCHMARKS)
+    assert set(RUNS) == {*runner.BENCHMARKS, *runner.LONG}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -43,6 +45,12 @@ def test_rewards_that_differ_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reward, "by_hand", lambda completions, num_ranks, **_: [[0.5] * num_ranks] * len(completions))
     with pytest.raises(AssertionError, match="not equal"):
         list(RUNS["reward"][0]())
+
+
+def test_forms_of_remap_that_differ_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remap, "remap_scores", lambda lists, similarity, same, context: context + 1)
+    with pytest.raises(AssertionError, match="Not equal"):
+        list(RUNS["remap"][0]())
 
 
 def test_trainers_that_sample_different_lists_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +89,7 @@ def test_the_runner_prints_targets_and_writes_the_page(
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         runner.main(["rewards"])
-    assert "no benchmark is called rewards; there are segments, reward, lookup, grpo_step" in capsys.readouterr().err
+    assert (
+        "no benchmark is called rewards; there are segments, reward, lookup, grpo_step, remap, adjust"
+        in capsys.readouterr().err
+    )
