@@ -16,7 +16,9 @@ _SPEAKER = re.compile(
     r"^[^\S\n]*(?:\[?\|+(?:human|ai)\b[|\]:]*|(?:user|human|system|assistant|recommender(?: system)?)[^\S\n]*:)",
     re.IGNORECASE | re.MULTILINE,
 )
-_INTRODUCTION = re.compile(r".*?\b[a-z]+\s*:\s")  # the word before a title's own colon has a capital: `Mad Max: Fury Road`
+_INTRODUCTION = re.compile(
+    r".*?\b[a-z]+\s*:\s"
+)  # the word before a title's own colon has a capital: `Mad Max: Fury Road`
 _AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
 _MOST_WORDS = 15  # an unknown line of more words is a sentence
 
@@ -48,6 +50,11 @@ class RawLists:
         if not self.titles:
             return self.ranks
         return np.where(self.ranks >= 0, self.same_item[self.ranks], -1)
+
+    def resolved(self, num_ranks: int) -> NDArray[np.int64]:
+        """`(D, K)`: the first K of `items`, or what there is and -1."""
+        items = self.items[:, :num_ranks]
+        return np.pad(items, ((0, 0), (0, num_ranks - items.shape[1])), constant_values=-1)
 
 
 def read_lists(
