@@ -14,7 +14,6 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +22,40 @@ from numpy.typing import NDArray
 from rich.console import Console
 from trl import TrlParser
 
-from catalog import Catalog, ItemReference
+from catalog import Catalog
 from rankrl.data import Dialogue, PromptTemplate
 from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations, read_lists
+from rankrl.demonstrations.build import check_inputs
+from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.demonstrations.texts import (
     NOTHING,
     catalog_metadata,
     describe,
+    describe_requests,
     dialogue_text,
     item_text,
 )
 from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
 from rankrl.evaluation import comparison_table
-from rankrl.evaluation.card import write_card
+from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.start import read_data, versions, write_manifest
 from rankrl.teachers import (
     JudgeTemplate,
+    Metadata,
     MetadataTemplate,
     Ratings,
     RecommendTemplate,
     Teacher,
     TeacherConfig,
     TeacherError,
+    judge_requests,
     load_object,
     load_recorded_texts,
     load_teacher,
+    plan_showings,
     rate,
 )
 
@@ -60,8 +65,11 @@ console = Console()
 
 def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstrations | None:
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
+    settings, prompt = build_settings(args), PromptTemplate.load(args.prompt_template)
     catalog, dialogues = read_data(args)
+    adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
     teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
+    check_inputs(settings, judge=teacher is not None, truth=True, adjustment=adjustment is not None)
     if args.dry_run:
         show_plan(args, teacher, catalog, dialogues)
         return None
@@ -69,29 +77,30 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     truth = resolver.truth([dialogue.ground_truth for dialogue in dialogues])
     seen = [set(row) for row in resolver.seen([dialogue.seen for dialogue in dialogues])]
 
-    raw = read_lists(teacher_replies(args, teacher, dialogues), catalog, args.teacher_ranks, min_score=args.min_score)
-    items, titles, requests = encode(args, teacher, catalog, raw.titles, raw.same_item, dialogues)
-    adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
-    demonstrations = build_demonstrations(
-        raw,
-        titles,
-        items,
-        requests,
-        build_settings(args),
-        seen=None if args.keep_seen else seen,
-        judge=make_judge(args, teacher, catalog, dialogues),
-        truth=truth,
-        groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
-        adjustment=adjustment,
-    )
+    raw = raw_lists(args, teacher, catalog, dialogues)
+    if settings.steps:
+        items, titles, requests = encode(args, teacher, catalog, raw, dialogues)
+        demonstrations = build_demonstrations(
+            raw,
+            titles,
+            items,
+            requests,
+            settings,
+            seen=None if args.keep_seen else seen,
+            judge=make_judge(args, teacher, catalog, dialogues),
+            truth=truth,
+            groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
+            adjustment=adjustment,
+        )
+    else:
+        demonstrations = Demonstrations({"raw": raw.resolved(args.num_ranks)})
 
     output = Path(args.output_dir)
     write_manifest(output, catalog, "", args, teacher_args)
     if demonstrations.adjustment is not None and args.folds < 2:
         demonstrations.adjustment.save(output / "adjustment.npz", catalog)
     lists = named_lists(demonstrations, raw, catalog, args.num_ranks)
-    write_demonstrations(output / "demonstrations.jsonl", args, lists, catalog, dialogues)
-    budget = getattr(teacher, "budget", None)
+    write_rows(output / "demonstrations.jsonl", lists, dialogues, catalog, prompt, args.num_ranks)
     systems = write_card(
         output,
         demonstrations=demonstrations,
@@ -101,14 +110,14 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         seen=seen,
         catalog=catalog,
         facts={
-            "Teacher": {"name": teacher.name if teacher else args.raw_lists, **(budget.report() if budget else {})},
+            "Teacher": teacher_facts(args, teacher),
             "Settings": settings_of(args),
             "Versions": versions(),
         },
         held_out=args.folds > 1 or adjustment is not None,
     )
     save_json(output / "metrics.json", systems)
-    columns = [f"ndcg@{min(10, args.num_ranks)}", f"recall@{min(10, args.num_ranks)}", "in_catalog", "tail"]
+    columns = [name for name in card_columns(systems) if not name.endswith("@20") and name != "popularity"]
     console.print(comparison_table(systems, columns, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
     console.print(f"Demonstrations, card and adjustment: [bold]{output}[/bold]")
     return demonstrations
@@ -127,6 +136,24 @@ def build_settings(args: DemonstrationArguments) -> BuildSettings:
         adjust_on=args.adjust_on,
         folds=args.folds,
     )
+
+
+def raw_lists(
+    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
+) -> RawLists:
+    """The teacher's lists.
+
+    Raises:
+        ValueError: if there are none, with the first answer.
+    """
+    replies = teacher_replies(args, teacher, dialogues)
+    raw = read_lists(replies, catalog, args.teacher_ranks, min_score=args.min_score)
+    if not raw.titles:
+        raise ValueError(
+            f"none of the {len(replies)} answers holds a list; expected one title per line. The first answer is "
+            f"{(replies[0] or '(empty or refused)')[:300]!r}"
+        )
+    return raw
 
 
 def teacher_replies(
@@ -160,8 +187,7 @@ def encode(
     args: DemonstrationArguments,
     teacher: Teacher | None,
     catalog: Catalog,
-    titles: Sequence[str],
-    same_item: NDArray[np.int64],
+    raw: RawLists,
     dialogues: Sequence[Dialogue],
 ) -> tuple[Any, Any, Any]:
     """Vectors of the items, the teacher's titles and the dialogues.
@@ -169,26 +195,40 @@ def encode(
     A title that is an item has the item's text; others, and items that the catalogue says nothing of, are described by
     the teacher where `describe` says so.
     """
-    items = catalog_metadata(catalog, args.text_fields)
-    outside = [row for row, item in enumerate(same_item.tolist()) if item < 0]
-    bare = [item for item, known in enumerate(items) if known == NOTHING] if args.describe == "missing" else []
+    known = catalog_metadata(catalog, args.text_fields)
     written = {}
-    if teacher is not None and args.describe != "none":
-        wanted = [*(catalog.lines[item] for item in bare), *(titles[row] for row in outside)]
-        template = MetadataTemplate.load(args.metadata_template or args.teacher_domain)
+    if teacher is not None:
+        wanted = undescribed(args, catalog, known, raw)
         retriever = load_object(args.retriever) if args.retriever else None
-        written = dict(zip(wanted, describe(teacher, wanted, template, retriever), strict=True))
+        written = dict(zip(wanted, describe(teacher, wanted, metadata_template(args), retriever), strict=True))
     item_texts = [
-        item_text(line, written.get(line, NOTHING) if known == NOTHING else known)
-        for line, known in zip(catalog.lines, items, strict=True)
+        item_text(line, written.get(line, NOTHING) if own == NOTHING else own)
+        for line, own in zip(catalog.lines, known, strict=True)
     ]
     title_texts = [
         item_texts[item] if item >= 0 else item_text(title, written.get(title, NOTHING))
-        for title, item in zip(titles, same_item.tolist(), strict=True)
+        for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
     ]
     encoder = make_encoder(args, item_texts)
     texts = (item_texts, title_texts, [dialogue_text(dialogue.messages) for dialogue in dialogues])
     return tuple(encoder.encode(part) for part in texts)  # type: ignore[return-value]
+
+
+def undescribed(
+    args: DemonstrationArguments, catalog: Catalog, known: Sequence[Metadata], raw: RawLists | None
+) -> list[str]:
+    """What the teacher is to describe: items without a description, and titles outside the catalogue (if known)."""
+    lines = []
+    if args.describe == "missing":
+        lines += [line for line, own in zip(catalog.lines, known, strict=True) if own == NOTHING]
+    if args.describe != "none" and raw is not None:
+        lines += [title for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True) if item < 0]
+    return list(dict.fromkeys(lines))
+
+
+def metadata_template(args: DemonstrationArguments) -> MetadataTemplate:
+    """How descriptions are asked for."""
+    return MetadataTemplate.load(args.metadata_template or args.teacher_domain)
 
 
 def make_encoder(args: DemonstrationArguments, item_texts: Sequence[str]) -> Any:
@@ -221,51 +261,6 @@ def make_judge(
     return judge
 
 
-def write_demonstrations(
-    path: Path,
-    args: DemonstrationArguments,
-    lists: Mapping[str, Sequence[Sequence[ItemReference]]],
-    catalog: Catalog,
-    dialogues: Sequence[Dialogue],
-) -> None:
-    """One row per dialogue: the dialogue, what a chat model is to answer, and the list after every step.
-
-    `recommendations` is what `sft.py` imitates; `prompt` and `completion` are the same for any other trainer.
-    """
-    template = PromptTemplate.load(args.prompt_template)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("w", encoding="utf-8") as file:
-        for row, dialogue in enumerate(dialogues):
-            steps = {step: rows[row] for step, rows in lists.items()}
-            final = list(steps.values())[-1]
-            system, user = template.render(dialogue.messages, args.num_ranks)
-            lines = (catalog.lines[catalog.index(item.key)] if item.key else str(item.title) for item in final)
-            turns = [("system", system), ("user", user)] if system else [("user", user)]
-            record = {
-                **replace(dialogue, recommendations=list(final)).to_row(),
-                "prompt": [{"role": role, "content": content} for role, content in turns],
-                "completion": [{"role": "assistant", "content": "\n".join(lines)}],
-                "lists": {step: [item.to_struct() for item in items] for step, items in steps.items()},
-            }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    unfinished.replace(path)
-
-
-def named_lists(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog, num_ranks: int) -> dict[str, Any]:
-    """The list of every step as references; the raw one also names what is outside the catalogue, as it was written."""
-    items = [ItemReference(item.key, item.title, item.year) for item in catalog]
-    titles = [
-        items[item] if item >= 0 else ItemReference(title=title)
-        for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
-    ]
-    named = {"raw": [[titles[title] for title in row[:num_ranks] if title >= 0] for row in raw.ranks.tolist()]}
-    for step, ranked in demonstrations.lists.items():
-        if step != "raw":
-            named[step] = [[items[item] for item in row] for row in ranked.tolist()]
-    return named
-
-
 def show_plan(
     args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
 ) -> None:
@@ -274,24 +269,45 @@ def show_plan(
     if teacher is None or estimate is None:
         console.print("No teacher that costs anything: nothing to plan.")
         return
-    if not args.raw_lists:
-        console.rule("the teacher's lists")
-        console.print(str(estimate(recommend_requests(args, dialogues))), highlight=False, markup=False)
+    plans = {} if args.raw_lists else {"the teacher's lists": estimate(recommend_requests(args, dialogues))}
+    known_lists = not any(plan.calls for plan in plans.values())
+    if args.steps != "none":
+        raw = raw_lists(args, teacher, catalog, dialogues) if known_lists else None
+        wanted = undescribed(args, catalog, catalog_metadata(catalog, args.text_fields), raw)
+        plans["descriptions"] = estimate(describe_requests(wanted, metadata_template(args)))
     if "reflect" in args.steps:
-        console.rule("ratings (candidates are not known yet: any items stand in for them)")
-        console.print(str(plan_ratings(args, estimate, catalog, dialogues)), highlight=False, markup=False)
-    if args.describe != "none":
-        console.print("Descriptions: one call for each title outside the catalogue; known when the lists are there.")
+        heading = "ratings (candidates are not known yet: any items stand in for them)"
+        plans[heading] = plan_ratings(args, estimate, catalog, dialogues)
+    for heading, plan in plans.items():
+        console.rule(heading)
+        console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
+    console.rule("in all")
+    tokens = sum(plan.prompt_tokens + plan.completion_tokens for plan in plans.values())
+    console.print(f"{sum(plan.calls for plan in plans.values()):,} calls, about {tokens:,} tokens", highlight=False)
+    if not known_lists and args.steps != "none" and args.describe != "none":
+        most = len(dialogues) * args.teacher_ranks
+        console.print(
+            f"and a description of each title outside the catalogue: at most {most:,} calls more. Once the lists are "
+            "in the cache, a dry run counts them.",
+            highlight=False,
+        )
 
 
 def plan_ratings(args: DemonstrationArguments, estimate: Any, catalog: Catalog, dialogues: Sequence[Dialogue]) -> Any:
     """The estimate of the ratings."""
-    from rankrl.teachers import judge_requests, plan_showings
-
     candidates = [catalog.lines[: args.num_rated]] * len(dialogues)
     showings = plan_showings(candidates, num_orders=args.num_orders, window=args.window, seed=args.seed)
     template = JudgeTemplate.load(args.judge_template or args.teacher_domain)
     return estimate(judge_requests([d.messages for d in dialogues], candidates, showings, template=template))
+
+
+def teacher_facts(args: DemonstrationArguments, teacher: Teacher | None) -> dict[str, Any]:
+    """Who wrote the lists, who described and judged, and what that cost in this run, for the card."""
+    facts: dict[str, Any] = {"lists": args.raw_lists} if args.raw_lists else {}
+    if teacher is not None:
+        budget = getattr(teacher, "budget", None)
+        facts |= {"name": teacher.name, **(budget.report() if budget else {})}
+    return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
 
 
 def settings_of(args: DemonstrationArguments) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class BuildSettings:
             raise ValueError(f"steps are {list(self.steps)}; expected 'remap', then any of 'reflect' and 'adjust'")
         if self.folds > 1 and self.adjust_on is not None:
             raise ValueError("folds use the truth of all dialogues: give either folds or adjust_on")
+        if self.adjust_on is not None and self.adjust_on < 1:
+            raise ValueError(f"adjust_on is {self.adjust_on}; expected at least 1 dialogue, or null for all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +117,9 @@ def build_demonstrations(
     Raises:
         ValueError: if a step lacks what it needs, or a dialogue has too few candidates.
     """
-    _check(settings, judge, truth, adjustment)
+    check_inputs(settings, judge=judge is not None, truth=truth is not None, adjustment=adjustment is not None)
     num_ranks = settings.num_ranks
-    lists = {"raw": _fit_width(raw.items, num_ranks)}
+    lists = {"raw": raw.resolved(num_ranks)}
     if not settings.steps:
         return Demonstrations(lists)
     scores = remap_candidates(
@@ -141,16 +143,24 @@ def build_demonstrations(
         if adjustment is not None:
             scores = adjustment.apply(scores)
         else:
-            scores, adjustment = _adjust(scores, truth or (), settings, groups)
+            assert truth is not None  # check_inputs
+            scores, adjustment = _adjust(scores, truth, settings, groups)
         lists["adjust"] = top_items(scores, num_ranks, seen)
     return Demonstrations(lists, scores, ratings, adjustment, reflected)
 
 
-def _check(settings: BuildSettings, judge: object, truth: object, adjustment: object) -> None:
-    if "reflect" in settings.steps and judge is None:
+def check_inputs(settings: BuildSettings, *, judge: bool, truth: bool, adjustment: bool) -> None:
+    """Is there what the steps need? To be asked before a teacher is.
+
+    Raises:
+        ValueError: if a step lacks something, or folds are to be fitted although an adjustment is given.
+    """
+    if "reflect" in settings.steps and not judge:
         raise ValueError("Reflect needs a judge; name a teacher, or leave it out: steps remap,adjust")
-    if "adjust" in settings.steps and truth is None and adjustment is None:
+    if "adjust" in settings.steps and not (truth or adjustment):
         raise ValueError("Adjust needs the truth, or an earlier adjustment; or leave it out: steps remap,reflect")
+    if settings.folds > 1 and adjustment:
+        raise ValueError("an earlier adjustment is used as it is, and folds fit new ones: give either of them")
 
 
 def _rated_items(scores: Candidates, num_rated: int, seen: Sequence[Collection[int]] | None) -> NDArray[np.int64]:
@@ -167,8 +177,8 @@ def _adjust(
     scores: Candidates, truth: Sequence[Mapping[int, float]], settings: BuildSettings, groups: Sequence[str] | None
 ) -> tuple[Candidates, Adjustment]:
     if settings.folds < 2:
-        stop = settings.adjust_on or len(scores)
-        fit = Adjustment.fit(scores[:stop], truth[:stop], settings.regularization)
+        learned = slice(settings.adjust_on)
+        fit = Adjustment.fit(scores[learned], truth[learned], settings.regularization)
         return fit.apply(scores), fit
     fold_of = _folds(groups or [str(row) for row in range(len(scores))], settings.folds)
     adjusted = scores.scores.copy()
@@ -190,10 +200,3 @@ def _folds(groups: Sequence[str], number: int) -> NDArray[np.int64]:
         raise ValueError(f"{len(names)} dialogues cannot be split into {number} folds; lower folds")
     fold = {name: place % number for place, name in enumerate(names)}
     return np.array([fold[name] for name in groups])
-
-
-def _fit_width(items: NDArray[np.int64], num_ranks: int) -> NDArray[np.int64]:
-    wide = np.full((len(items), num_ranks), -1, dtype=np.int64)
-    width = min(num_ranks, items.shape[1])
-    wide[:, :width] = items[:, :width]
-    return wide

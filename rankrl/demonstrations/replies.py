@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from catalog import Catalog, Line, parse_list, title_key
 
-_MARKED = re.compile(r"\W{0,3}[0-9]{1,3}\s*[.):]|[-*•‣▪–]\s")
+_MARKED = re.compile(r"\W{0,3}(?:[0-9]{1,2}|100)\s*[.):]|[-*•‣▪–]\s")
+_SPEAKER = re.compile(
+    r"^[^\S\n]*(?:\[?\|+(?:human|ai)\b[|\]:]*|(?:user|human|system|assistant|recommender(?: system)?)[^\S\n]*:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INTRODUCTION = re.compile(
+    r".*?\b[a-z]+\s*:\s"
+)  # the word before a title's own colon has a capital: `Mad Max: Fury Road`
 _AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
 _MOST_WORDS = 15  # an unknown line of more words is a sentence
 
@@ -24,7 +31,7 @@ class RawLists:
         titles: C texts: the catalogue's line of a known item, an unknown title as it was first written.
         same_item: `(C,)` int64, the item that each title is, -1 for one outside the catalogue.
         ranks: `(D, R)` int64, ids of the titles in list order; -1 after a list's end.
-        prose: lines that were taken for no title (greetings, refusals, comments).
+        prose: lines that stood where titles were expected and were taken for none (greetings, refusals, comments).
     """
 
     titles: list[str]
@@ -44,19 +51,26 @@ class RawLists:
             return self.ranks
         return np.where(self.ranks >= 0, self.same_item[self.ranks], -1)
 
+    def resolved(self, num_ranks: int) -> NDArray[np.int64]:
+        """`(D, K)`: the first K of `items`, or what there is and -1."""
+        items = self.items[:, :num_ranks]
+        return np.pad(items, ((0, 0), (0, num_ranks - items.shape[1])), constant_values=-1)
+
 
 def read_lists(
     replies: Sequence[str | None], catalog: Catalog, num_ranks: int = 20, *, min_score: float | None = None
 ) -> RawLists:
     """Read a teacher's answers.
 
-    Where lines are numbered or bulleted, only those are the list. A single line is split at its commas. An unknown line
-    that ends in a full stop or a colon, or goes on for more than 15 words, is prose.
+    Where lines are numbered or bulleted, only those are the list. A single line, or one after an introduction that ends
+    in a colon, is split at its commas. A line that the catalogue does not know and that goes on for more than 15 words
+    is prose; so is one without number and year that ends like a sentence. Of a dialogue that the teacher went on
+    inventing, the first turn with a list counts.
 
     Args:
         replies: D answers; None for one that was refused or empty.
         catalog: decides which title is which item.
-        num_ranks: R, titles kept of each list.
+        num_ranks: R, titles kept of each list; what comes after them is not looked at.
         min_score: also accept misspelt titles, from this score on; exact ones only by default. (Remap finds the item
             that a misspelt title resembles in any case; here it would count as that item.)
 
@@ -68,10 +82,9 @@ def read_lists(
         >>> lists.items[:, :2]
         array([[ 0, -1]])
     """
-    written = [_lines(reply or "") for reply in replies]
-    flat = [line for lines in written for line in lines]
-    found = catalog.ranked([text for text, _ in flat], 1, min_score=min_score)[:, 0].tolist() if flat else []
-    items = iter(found)
+    written = [_titles(reply or "") for reply in replies]
+    flat = [text for lines in written for text, _ in lines]
+    found = iter(catalog.ranked(flat, 1, min_score=min_score)[:, 0].tolist() if flat else [])
     ids: dict[object, int] = {}
     titles: list[str] = []
     same_item: list[int] = []
@@ -79,8 +92,9 @@ def read_lists(
     prose = 0
     for row, lines in enumerate(written):
         rank = 0
-        for text, line in lines:
-            item = next(items)
+        for (text, line), item in zip(lines, found, strict=False):
+            if rank == num_ranks:
+                continue
             if item < 0 and _is_prose(text, line):
                 prose += 1
                 continue
@@ -89,30 +103,51 @@ def read_lists(
                 ids[name] = len(titles)
                 titles.append(catalog.lines[item] if item >= 0 else _title_text(line))
                 same_item.append(item)
-            if rank < num_ranks:
-                ranks[row, rank] = ids[name]
-                rank += 1
+            ranks[row, rank] = ids[name]
+            rank += 1
     return RawLists(titles, np.array(same_item, dtype=np.int64), ranks, prose)
 
 
-def _lines(reply: str) -> list[tuple[str, Line]]:
-    """The lines of a reply that may name a title: their text, and how it reads."""
-    lines = [(reply[line.start : line.end], line) for line in parse_list(reply)]
+def _titles(reply: str) -> list[tuple[str, Line]]:
+    """The lines that may name a title, of the first turn that holds a list: their text, and how it reads."""
+    turns = [_lines(turn) for turn in _SPEAKER.split(reply)]
+    lists = [lines for lines in turns if len(lines) > 1] or [lines for lines in turns if lines]
+    return lists[0] if lists else []
+
+
+def _lines(turn: str) -> list[tuple[str, Line]]:
+    """The lines of one turn that may name a title."""
+    lines = [(turn[line.start : line.end], line) for line in parse_list(turn)]
     marked = [(text, line) for text, line in lines if _MARKED.match(text)]
     if len(marked) > 1:
         return [(text, line) for text, line in marked if line.title]
-    if len(lines) == 1 and lines[0][0].count(",") > 1:
-        text = lines[0][0].rpartition(": ")[2].rstrip(".")
-        parts = (_AND.sub("", part.strip()) for part in text.split(","))
-        return [(part, parse_list(part)[0]) for part in parts if part]
+    for text, _ in lines:
+        introduction = _INTRODUCTION.match(text)
+        if text.count(",") > 1 and (introduction or len(lines) == 1):
+            return _listed(text[introduction.end() if introduction else 0 :], introduced=introduction is not None)
     return [(text, line) for text, line in lines if line.title]
+
+
+def _listed(sentence: str, *, introduced: bool) -> list[tuple[str, Line]]:
+    """The titles between the commas of a sentence; none where it reads as prose."""
+    parts: list[str] = []
+    for part in sentence.rstrip(" .").split(","):
+        text = _AND.sub("", part.strip())
+        if not text[:1].islower():
+            parts.append(text)
+        elif introduced and parts:  # `The Good, the Bad and the Ugly`
+            parts[-1] += f", {text}"
+        else:  # `I'm sorry, but I cannot help you, as ...`
+            return []
+    return [(text, lines[0]) for text in parts if (lines := parse_list(text)) and lines[0].title]
 
 
 def _is_prose(text: str, line: Line) -> bool:
     if line.year is not None:
         return False
-    words = line.title.split()
-    return len(words) > _MOST_WORDS or (len(words) > 2 and text[-1] in ".:") or not title_key(line.title)
+    words = len(line.title.split())
+    ends_a_sentence = text[-1] in ".:?!" and not _MARKED.match(text)
+    return words > _MOST_WORDS or (words > 2 and ends_a_sentence) or not title_key(line.title)
 
 
 def _title_text(line: Line) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rankrl.demonstrations import Demonstrations, RawLists
 from rankrl.evaluation.evaluator import Scores, evaluate_ranked
 from rankrl.evaluation.examples import Example
+from rankrl.evaluation.pictures import CHOSEN, metric_label
 from rankrl.evaluation.report import write_report
 from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     from rankrl.data import Dialogue
 
 HEAD_SHARE = 0.8  # the head: the fewest items that make up this share of what is wanted; the rest is the tail
+FITTED_HERE = (
+    "Adjust was fitted on the truth of these very dialogues: its row says what the model will imitate, not how good "
+    "such lists are for others."
+)
 _LABELS = {"raw": "teacher as is", "remap": "remap", "reflect": "+ reflect", "adjust": "+ adjust"}
-CHOSEN = "what users chose"
-_NUM_MOVED = 8
+_NUM_MOVED = _NUM_OUTSIDE = 8
+_NUM_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ class Popularity:
         return cls(tail, (below + upto) / (2 * num_items))
 
     def rows(self, ranked: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        """Per list the tail share and the mean percentile of its items, 0 for a list without any."""
+        """Per list the tail share and the mean percentile of its items, NaN for a list without any."""
         there = ranked >= 0
-        counts = np.maximum(there.sum(axis=1), 1)
+        counts = np.where(there.any(axis=1), there.sum(axis=1), np.nan)
         return {
             "tail": (self.tail[ranked] & there).sum(axis=1) / counts,
             "popularity": (self.percentile[ranked] * there).sum(axis=1) / counts,
@@ -95,17 +100,20 @@ def score_steps(
 def popularity_rows(
     demonstrations: Demonstrations, truth: Sequence[Mapping[int, float]], ids: Sequence[str], num_items: int
 ) -> dict[str, dict[str, Interval]]:
-    """Per step, and for the truth itself, tail share and mean popularity percentile with their intervals."""
+    """Per step, and for the truth itself, tail share and mean popularity percentile with their intervals.
+
+    Lists without an item of the catalogue are neither popular nor unpopular: they are left out.
+    """
     popularity = Popularity.of(truth, num_items)
-    dialogues = [dialogue_of(row_id) for row_id in ids]
-    rows = {
-        _LABELS[step]: bootstrap_means(popularity.rows(ranked), dialogues)
-        for step, ranked in demonstrations.lists.items()
-    }
-    known = [(list(wanted), dialogue) for wanted, dialogue in zip(truth, dialogues, strict=True) if wanted]
-    width = max(len(wanted) for wanted, _ in known)
-    chosen = np.array([wanted + [-1] * (width - len(wanted)) for wanted, _ in known], dtype=np.int64)
-    return rows | {CHOSEN: bootstrap_means(popularity.rows(chosen), [dialogue for _, dialogue in known])}
+    dialogues = np.array([dialogue_of(row_id) for row_id in ids])
+    width = max(map(len, truth))
+    lists = {_LABELS[step]: ranked for step, ranked in demonstrations.lists.items()}
+    lists[CHOSEN] = np.array([[*row, *[-1] * (width - len(row))] for row in truth], dtype=np.int64)
+    rows = {}
+    for name, ranked in lists.items():
+        there = (ranked >= 0).any(axis=1)
+        rows[name] = bootstrap_means(popularity.rows(ranked[there]), dialogues[there].tolist()) if there.any() else {}
+    return rows
 
 
 def write_card(
@@ -136,33 +144,23 @@ def write_card(
     """
     systems = measured_steps(demonstrations, raw, dialogues, truth, seen, len(catalog))
     sections = {**statistics(demonstrations, raw, catalog), **facts}
-    notes = (
-        []
-        if held_out or "adjust" not in demonstrations.lists
-        else [
-            "Adjust was fitted on the truth of these very dialogues: its row says what the model will imitate, not "
-            "how good such lists are for others."
-        ]
-    )
+    fitted_here = "adjust" in demonstrations.lists and not held_out
+    notes = [FITTED_HERE] if fitted_here else []
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "card.md").write_text(_markdown(systems, sections, notes), encoding="utf-8")
-    steps = {_LABELS[step]: ranked for step, ranked in demonstrations.lists.items()}
-    texts = {name: _texts(ranked[:5], catalog) for name, ranked in steps.items()}
+    num_ranks = demonstrations.final.shape[1]
+    texts = _example_texts(demonstrations, raw, catalog, dialogues[:_NUM_EXAMPLES])
     write_report(
         folder / "card.html",
         title="Demonstrations: from the teacher's lists to the catalogue's",
         summary=" ".join([f"{len(dialogues):,} dialogues, catalogue of {len(catalog):,} items.", *notes]),
+        scores="The lists after every step",
         systems=systems,
-        metrics=[name for name in _COLUMNS if any(name in values for values in systems.values())],
+        metrics=card_columns(systems),
         examples=[
-            Example.of(
-                dialogue,
-                {name: rows[row] for name, rows in texts.items()},
-                catalog,
-                num_ranks=demonstrations.final.shape[1],
-            )
-            for row, dialogue in enumerate(dialogues[:5])
+            Example.of(dialogue, lists, catalog, num_ranks=num_ranks)
+            for dialogue, lists in zip(dialogues, texts, strict=False)
         ],
         facts=sections,
     )
@@ -190,15 +188,15 @@ def measured_steps(
 
 def statistics(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog) -> dict[str, dict[str, Any]]:
     """What the steps say of themselves, by heading."""
-    outside = int((raw.same_item < 0).sum())
+    titles_outside = [title for title, item in zip(raw.titles, raw.same_item, strict=True) if item < 0]
     sections: dict[str, dict[str, Any]] = {
         "The teacher's lists": {
             "lists": len(raw.ranks),
             "answers without a list": int((raw.lengths == 0).sum()),
             "titles per list": f"{raw.lengths.mean():.1f}",
             "different titles": len(raw.titles),
-            "outside the catalogue": outside,
-            "for example": "; ".join(t for t, item in zip(raw.titles, raw.same_item, strict=True) if item < 0)[:200],
+            "outside the catalogue": len(titles_outside),
+            "for example": "; ".join(titles_outside[:_NUM_OUTSIDE]),
             "lines of prose": raw.prose,
         }
     }
@@ -207,11 +205,11 @@ def statistics(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog) 
         sections["The judge"] = {
             "requests": judge.requests,
             "items rated": judge.items,
-            "correlation of rating and place": f"{judge.position_correlation:+.3f}",
-            "flipped between orders": f"{judge.flipped:.1%}",
-            "another level in another order": f"{judge.changed:.1%}",
-            "never rated": f"{judge.unrated:.1%}",
-            "requests without an answer": f"{judge.silent:.1%}",
+            "correlation of rating and place": _known(judge.position_correlation, "+.3f"),
+            "flipped between orders": _known(judge.flipped, ".1%"),
+            "another level in another order": _known(judge.changed, ".1%"),
+            "never rated": _known(judge.unrated, ".1%"),
+            "requests without an answer": _known(judge.silent, ".1%"),
             "lines that counted for nothing": ", ".join(f"{n} {why}" for why, n in judge.ignored.items()) or "none",
         }
     if (adjustment := demonstrations.adjustment) is not None and demonstrations.reflected is not None:
@@ -224,28 +222,27 @@ def statistics(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog) 
             for name, moved in (("rose most (mean rank)", rose), ("fell most", fell))
         }
         if (fit := adjustment.report) is not None:
-            sections["Adjust"]["learned from"] = f"{fit.num_wanted:,} wanted items, {fit.num_missing:,} no candidates"
-            sections["Adjust"]["gradient"] = f"{fit.gradient_start:.3g} → {fit.gradient_end:.3g}"
+            sections["Adjust"]["learned from"] = f"{fit.num_wanted:,} wanted items"
+            sections["Adjust"]["wanted, but no candidates"] = f"{fit.num_missing:,}"
+            sections["Adjust"]["gradient norm, start → end"] = f"{fit.gradient_start:.3g} → {fit.gradient_end:.3g}"
     return sections
 
 
-_COLUMNS = {
-    "in_catalog": "In catalogue",
-    "recall@10": "Recall@10",
-    "ndcg@10": "NDCG@10",
-    "recall@20": "Recall@20",
-    "ndcg@20": "NDCG@20",
-    "tail": "Tail share",
-    "popularity": "Popularity percentile",
-}
+def card_columns(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The metrics of a card: quality at 10 and 20, or at whatever shorter lists have, and what is listed."""
+    there = {name for values in systems.values() for name in values}
+    cuts = sorted(int(name.removeprefix("ndcg@")) for name in there if name.startswith("ndcg@"))
+    cuts = [cut for cut in cuts if cut >= 10] or cuts[-1:]
+    quality = [f"{metric}@{cut}" for cut in cuts for metric in ("recall", "ndcg")]
+    return [name for name in ("in_catalog", *quality, "tail", "popularity") if name in there]
 
 
 def _markdown(
     systems: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Mapping[str, Any]], notes: list[str]
 ) -> str:
-    columns = {name: label for name, label in _COLUMNS.items() if any(name in values for values in systems.values())}
+    columns = card_columns(systems)
     rows = [
-        "| step | " + " | ".join(columns.values()) + " |",
+        "| step | " + " | ".join(metric_label(name) for name in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
         *(
             f"| {system} | " + " | ".join(_cell(values.get(name)) for name in columns) + " |"
@@ -259,11 +256,23 @@ def _markdown(
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    interval = Interval.parse(value)
-    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+    return "" if value is None else str(Interval.parse(value))
 
 
-def _texts(ranked: NDArray[np.int64], catalog: Catalog) -> list[str]:
-    return ["\n".join(catalog.lines[item] if item >= 0 else "(not in the catalogue)" for item in row) for row in ranked]
+def _known(value: float, form: str) -> str:
+    return "unknown" if np.isnan(value) else format(value, form)
+
+
+def _example_texts(
+    demonstrations: Demonstrations, raw: RawLists, catalog: Catalog, dialogues: Sequence[Dialogue]
+) -> list[dict[str, str]]:
+    """Per dialogue the list after every step as text; the raw one as the teacher named it."""
+    texts = []
+    for row in range(len(dialogues)):
+        lists = {
+            _LABELS[step]: [catalog.lines[i] for i in ranked[row] if i >= 0]
+            for step, ranked in demonstrations.lists.items()
+        }
+        lists[_LABELS["raw"]] = [raw.titles[title] for title in raw.ranks[row] if title >= 0]
+        texts.append({name: "\n".join(lines) for name, lines in lists.items()})
+    return texts

@@ -28,7 +28,8 @@ _LABELS = {
     "best_possible": "Best possible",
 }
 _HUE = {"sft": 1, "rank_grpo": 0}  # their places in a theme's hues, whatever else is drawn
-REFERENCES = ("random", "popularity", "best_possible")
+CHOSEN = "what users chose"
+REFERENCES = ("random", "popularity", "best_possible", CHOSEN)
 """Systems that are no competitors but marks to measure by; drawn in grey."""
 
 
@@ -167,6 +168,7 @@ def system_label(name: str) -> str:
 def metric_label(name: str) -> str:
     """Return how a metric's name is written for people: `strict_ndcg@10` -> `NDCG@10, strict`."""
     words = {"in_catalog": "In catalogue", "mrr": "MRR", "repeats": "Repeats", "lines": "Lines"}
+    words |= {"tail": "Tail share", "popularity": "Popularity percentile"}
     plain = name.removeprefix("strict_")
     measure, _, k = plain.partition("@")
     label = words.get(plain) or (measure.upper() if measure == "ndcg" else measure.capitalize()) + (k and f"@{k}")

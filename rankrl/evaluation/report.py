@@ -37,7 +37,7 @@ Systems = Mapping[str, Mapping[str, Any]]
 _BARS = ("ndcg@10", "recall@10")
 _FITS_80_COLUMNS = ("ndcg@5", "ndcg@10", "recall@10", "in_catalog", "repeats")
 _LOWER_IS_BETTER = ("repeats",)
-_NEITHER = ("lines",)
+_NEITHER = ("lines", "tail", "popularity")
 
 
 def comparison_table(systems: Systems, metrics: Sequence[str] | None = None, *, title: str | None = None) -> Table:
@@ -77,6 +77,7 @@ def write_report(
     metrics: Sequence[str] | None = None,
     bars: Sequence[str] = _BARS,
     summary: str = "",
+    scores: str = "Scores on held-out dialogues",
 ) -> Path:
     """Write a report as one HTML file: no scripts, nothing loaded from elsewhere, light or dark as the reader's screen.
 
@@ -91,6 +92,7 @@ def write_report(
         metrics: columns of the table; by default all metrics of the `served` protocol.
         bars: metrics of the bar picture; those that no system has are left out.
         summary: a sentence or two under the heading.
+        scores: the heading of the table.
 
     Returns:
         The path.
@@ -104,6 +106,7 @@ def write_report(
     html = template.render(
         title=title,
         summary=summary,
+        scores=scores,
         metrics=columns,
         systems={name: {m: Interval.parse(v) for m, v in values.items()} for name, values in systems.items()},
         best={metric: _best(systems, metric) for metric in columns},
