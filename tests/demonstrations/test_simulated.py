@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog import parse_list
@@ -40,6 +40,7 @@ def lists(teacher: SimulatedTeacher, dialogues: list[Dialogue]) -> list[list[str
 # What users say
 
 
+@settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1))
 def test_a_taste_can_be_read_back_from_the_words(seed: int) -> None:
     rng = np.random.default_rng(seed)
