@@ -16,9 +16,8 @@ _SPEAKER = re.compile(
     r"^[^\S\n]*(?:\[?\|+(?:human|ai)\b[|\]:]*|(?:user|human|system|assistant|recommender(?: system)?)[^\S\n]*:)",
     re.IGNORECASE | re.MULTILINE,
 )
-_INTRODUCTION = re.compile(
-    r".*?\b[a-z]+\s*:\s"
-)  # the word before a title's own colon has a capital: `Mad Max: Fury Road`
+# The word before a title's own colon has a capital: `Mad Max: Fury Road`.
+_INTRODUCTION = re.compile(r".*?\b[a-z]+\s*:\s")
 _AND = re.compile(r"^(?:and|or)\s+", re.IGNORECASE)
 _MOST_WORDS = 15  # an unknown line of more words is a sentence
 
@@ -63,9 +62,9 @@ def read_lists(
     """Read a teacher's answers.
 
     Where lines are numbered or bulleted, only those are the list. A single line, or one after an introduction that ends
-    in a colon, is split at its commas. A line that the catalogue does not know and that goes on for more than 15 words
-    is prose; so is one without number and year that ends like a sentence. Of a dialogue that the teacher went on
-    inventing, the first turn with a list counts.
+    in a colon, is split at its commas. A line without a year that the catalogue does not know is prose if it goes on
+    for more than 15 words, or is written and ends like a sentence. Of a dialogue that the teacher went on inventing,
+    the first turn with a list counts.
 
     Args:
         replies: D answers; None for one that was refused or empty.
@@ -143,11 +142,14 @@ def _listed(sentence: str, *, introduced: bool) -> list[tuple[str, Line]]:
 
 
 def _is_prose(text: str, line: Line) -> bool:
+    """Is an unknown line a sentence? Titles are not long, and most of their words have capitals."""
+    if not any(map(str.isalnum, line.title)):
+        return True
     if line.year is not None:
         return False
-    words = len(line.title.split())
-    ends_a_sentence = text[-1] in ".:?!" and not _MARKED.match(text)
-    return words > _MOST_WORDS or (words > 2 and ends_a_sentence) or not title_key(line.title)
+    others = line.title.split()[1:]
+    capitals = sum(not word[0].islower() for word in others)
+    return len(others) >= _MOST_WORDS or (text[-1] in ".:?!" and 2 * capitals < len(others))
 
 
 def _title_text(line: Line) -> str:

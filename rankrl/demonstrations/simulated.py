@@ -112,6 +112,10 @@ class SimulatedTeacher:
         return f"Keywords: {words}\nPlot: A film for people who ask for {KINDS[genres[0]][2]}."
 
     def _ratings(self, taste: Taste, lines: list[str], rng: np.random.Generator) -> str:
+        if unknown := [line for line in lines if line not in self._item_of]:
+            raise ValueError(
+                f"the simulated teacher rates only the bundled films, as title (year) on a line; got {unknown[0]!r}"
+            )
         place = np.linspace(1, -1, len(lines)) if len(lines) > 1 else np.zeros(1)
         suits = self.world.match(taste)[[self._item_of[line] for line in lines]]
         opinion = 4 * (suits - 0.5) + rng.normal(0, JUDGE_NOISE, len(lines)) + JUDGE_POSITION * place

@@ -40,9 +40,12 @@ def own_metadata(item: Item, fields: Sequence[str] | None = None) -> Metadata:
 
     Args:
         item: an item.
-        fields: the metadata fields to read; by default all that hold text or lists of text.
+        fields: the metadata fields to read; by default all that hold text or lists of text, but `alias_ids`, which are
+            keys.
     """
-    values = item.metadata.values() if fields is None else [item.metadata.get(field) for field in fields]
+    if fields is None:
+        fields = [field for field in item.metadata if field != "alias_ids"]
+    values = [item.metadata.get(field) for field in fields]
     texts = [text for value in values for text in _texts(value)]
     keywords = [text for text in texts if len(text) <= _LONGEST_KEYWORD]
     return Metadata(", ".join(dict.fromkeys(keywords)), " ".join(text for text in texts if text not in keywords))

@@ -144,7 +144,8 @@ def _draw(
     pictures = {}
     drawn = [metric for metric in bars if any(metric in values for values in systems.values())]
     if drawn:
-        pictures["Final scores"] = bar_picture(systems, drawn, theme)
+        measured = {name: values for name, values in systems.items() if any(metric in values for metric in drawn)}
+        pictures["Final scores"] = bar_picture(measured, drawn, theme)
     pictures |= {curve.title: curve_picture(curve, theme) for curve in curves}
     if hit_rates:
         pictures["Hit rate by rank"] = rank_picture(hit_rates, theme)
