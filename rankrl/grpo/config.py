@@ -137,6 +137,9 @@ class RankGRPOConfig(GRPOConfig):
             Added to the advantage of an end token that comes before rank K is reached.
         overflow_penalty (`float`, *optional*, defaults to `-0.1`):
             Added to the advantage of each line after rank K.
+        repeat_penalty (`float`, *optional*, defaults to `0.0`):
+            Added to the advantage of each rank whose item the list names already, as `RankReward` sees it. Not in the
+            paper, where a repeat earns 0 like any miss: lists then tend to repeat what is popular.
         end_of_list_bonus (`float`, *optional*, defaults to `0.0`):
             Added to the advantage of an end token that comes right after rank K. Not in the paper; the released code
             uses 0.1.
@@ -163,6 +166,7 @@ class RankGRPOConfig(GRPOConfig):
     aggregation: str = field(default="rank", metadata={"help": "'rank' (eq. 6) or 'trl' (TRL's own loss)."})
     early_stop_penalty: float = field(default=-0.1, metadata={"help": "Advantage of an end token before rank K."})
     overflow_penalty: float = field(default=-0.1, metadata={"help": "Advantage of each line after rank K."})
+    repeat_penalty: float = field(default=0.0, metadata={"help": "Advantage of a rank that repeats an item."})
     end_of_list_bonus: float = field(default=0.0, metadata={"help": "Advantage of an end token right after rank K."})
     epsilon: float = field(default=0.06, metadata={"help": "Clip the ratio below at 1 - epsilon."})
     epsilon_high: float | None = field(default=0.08, metadata={"help": "Clip the ratio above at 1 + epsilon_high."})
@@ -197,7 +201,7 @@ class RankGRPOConfig(GRPOConfig):
     def _check_numbers(self) -> None:
         if not isinstance(self.num_ranks, int) or self.num_ranks < 1:
             raise ValueError(f"num_ranks is {self.num_ranks!r}; expected the number of items in a list, at least 1.")
-        for name in ("early_stop_penalty", "overflow_penalty"):
+        for name in ("early_stop_penalty", "overflow_penalty", "repeat_penalty"):
             if not getattr(self, name) <= 0:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; expected 0 or less: it is added to the advantage, so a positive "

@@ -102,9 +102,10 @@ class RankGRPOTrainer(GRPOTrainer):
         present = unit_present(unit_ids, output["completion_mask"], num_units)
         start = self.accelerator.process_index * len(inputs)
         compared = self._compare_lists(mode)[start : start + len(inputs)]  # (B, K) or (B, 1), of this process
-        self._log_lists(mode, present)
+        repeated = self._repeated(present)
+        self._log_lists(mode, present, repeated)
 
-        advantages = self._unit_advantages(compared, present).to(torch.float32)
+        advantages = self._unit_advantages(compared, present, repeated).to(torch.float32)
         if self.args.aggregation == "trl":
             output["advantages"] = place_units(advantages, unit_ids)  # (B, T)
         else:
@@ -122,7 +123,24 @@ class RankGRPOTrainer(GRPOTrainer):
         values = returns if self.args.advantage == "rank" else self._list_rewards[:, None]
         return rank_advantages(values, num_generations, self.args.scale_rewards)
 
-    def _unit_advantages(self, compared: Tensor, present: Tensor) -> Tensor:
+    def _repeated(self, present: Tensor) -> Tensor:
+        """`(B, K)` bool: ranks whose item the list names already, as far as a reward function resolves items."""
+        scores = self._scores
+        if scores is None:
+            if self.args.repeat_penalty:
+                raise ValueError(
+                    f"repeat_penalty is {self.args.repeat_penalty}, but no reward function says which items a list "
+                    "names: use rankrl.rewards.RankReward, or set repeat_penalty to 0."
+                )
+            return torch.zeros_like(present[:, : self.args.num_ranks])
+        return torch.as_tensor((scores.ranked >= 0) & ~first_occurrence(scores.ranked), device=present.device)
+
+    @property
+    def _scores(self) -> RankScores | None:
+        """What a `RankReward` saw in the lists of this process; alike on every process whether there is one."""
+        return next((f.scores for f in self.reward_funcs if isinstance(f, RankedRewards) and f.scores), None)
+
+    def _unit_advantages(self, compared: Tensor, present: Tensor, repeated: Tensor) -> Tensor:
         """`(B, U)`: ranks, the end token, overflow lines. Penalties are in advantage units, added after normalising."""
         num_ranks = self.args.num_ranks
         advantages = compared.new_zeros(present.shape)
@@ -130,6 +148,7 @@ class RankGRPOTrainer(GRPOTrainer):
             advantages[:, :num_ranks] = compared
         else:
             advantages += compared
+        advantages[:, :num_ranks] += repeated * self.args.repeat_penalty
         complete = present[:, :num_ranks].all(1)
         overflows = present[:, num_ranks + 1 :].any(1)
         advantages[:, num_ranks] += torch.where(complete, 0.0, self.args.early_stop_penalty)
@@ -203,16 +222,15 @@ class RankGRPOTrainer(GRPOTrainer):
         sums, counts = values.to(self._float).sum(0), counts.to(self._float).sum(0)
         self._rank_logs[mode].add(name, sums.cpu().numpy(), counts.cpu().numpy())
 
-    def _log_lists(self, mode: str, present: Tensor) -> None:
+    def _log_lists(self, mode: str, present: Tensor, repeated: Tensor) -> None:
         """Log how long the lists are and what the reward saw at each rank that they have."""
         lines = present.sum(1) - present[:, self.args.num_ranks].long()
         self._metrics[mode]["list_length"].append(self.accelerator.gather(lines.float()).mean().item())
-        scores = next((f.scores for f in self.reward_funcs if isinstance(f, RankedRewards) and f.scores), None)
+        scores = self._scores
         if scores is None:
-            return  # alike on every process: it depends on the reward functions alone
+            return
         there = present[:, : self.args.num_ranks].cpu().numpy()
-        repeated = (scores.ranked >= 0) & ~first_occurrence(scores.ranked)
-        seen = np.stack([there, scores.relevance > 0, (scores.ranked >= 0) & there, repeated & there])
+        seen = np.stack([there, scores.relevance > 0, (scores.ranked >= 0) & there, repeated.cpu().numpy() & there])
         gathered = self._gather(seen.swapaxes(0, 1).astype(np.float64))  # (B, 4, K)
         self._log_ranks(mode, "hit", gathered[:, 1])  # a rank that is missing is a miss
         self._log_ranks(mode, "in_catalog", gathered[:, 2], gathered[:, 0])

@@ -86,13 +86,32 @@ def test_rollout_places_advantages_on_the_ranks_they_belong_to(make_trainer) -> 
     trainer = make_trainer(early_stop_penalty=-0.5, end_of_list_bonus=0.25, overflow_penalty=-0.125)
     present = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
     compared = torch.arange(12, dtype=torch.float64).reshape(4, 3) + 1
-    advantages = trainer._unit_advantages(compared, present)
+    advantages = trainer._unit_advantages(compared, present, torch.zeros(4, 3))
     assert advantages.tolist() == [
         [1, 2, 3, 0.25, 0],  # complete
         [4, 5, 0, -0.5, 0],  # ended early: the missing rank has no unit
         [7, 8, 9, 0, -0.125],  # one line too many
         [10, 11, 12, 0, 0],  # cut by the length limit
     ]
+
+
+def test_a_repeated_item_costs_what_is_set(make_trainer) -> None:
+    catalog = Catalog([("aa", None), ("bb", None), ("cc", None)])
+    reward = RankReward(catalog, num_ranks=NUM_RANKS)
+    trainer = make_trainer(reward_funcs=[reward], repeat_penalty=-0.5)
+    wrapped = trainer.reward_funcs[0]
+    wrapped(completions=["aa\naa\ncc", "zz\nzz\nbb"], ground_truth=[["bb"], ["bb"]])
+    present = torch.ones(2, NUM_RANKS + 1).bool()
+    repeated = trainer._repeated(present)
+    assert repeated.tolist() == [[False, True, False], [False, False, False]]  # what names nothing repeats nothing
+    advantages = trainer._unit_advantages(torch.zeros(2, NUM_RANKS), present, repeated)
+    assert advantages.tolist() == [[0, -0.5, 0, 0], [0, 0, 0, 0]]
+
+
+def test_a_repeat_penalty_needs_a_reward_that_knows_items(make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=[letters_reward], repeat_penalty=-0.5, max_steps=1)
+    with pytest.raises(ValueError, match="no reward function says which items a list names"):
+        trainer.train()
 
 
 def test_list_level_reward_is_the_lists(make_trainer) -> None:
