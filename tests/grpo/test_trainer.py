@@ -11,6 +11,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from catalog import Catalog
+from rankrl.rewards import RankReward
 from rankrl.run.models import load_policy
 from tests.grpo.conftest import NUM_RANKS, letters_reward
 
