@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from trl import TrlParser
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptTemplate
 from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations, read_lists
-from rankrl.demonstrations.build import check_inputs
+from rankrl.demonstrations.build import Judge, check_inputs
 from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.demonstrations.texts import (
     NOTHING,
+    Retriever,
     catalog_metadata,
     describe,
     describe_requests,
@@ -44,6 +46,7 @@ from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.start import read_data, versions, write_manifest
 from rankrl.teachers import (
     JudgeTemplate,
+    Messages,
     Metadata,
     MetadataTemplate,
     Ratings,
@@ -63,23 +66,45 @@ logger = logging.getLogger("rankrl.demonstrations")
 console = Console()
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """How the teacher is asked for lists, descriptions and ratings, and what finds evidence for descriptions."""
+
+    recommend: RecommendTemplate
+    metadata: MetadataTemplate
+    judge: JudgeTemplate
+    retriever: Retriever | None
+
+    @classmethod
+    def load(cls, args: DemonstrationArguments) -> Prompts:
+        """The templates that the arguments name."""
+        return cls(
+            RecommendTemplate.load(args.recommend_template or args.teacher_domain),
+            MetadataTemplate.load(args.metadata_template or args.teacher_domain),
+            JudgeTemplate.load(args.judge_template or args.teacher_domain),
+            load_object(args.retriever) if args.retriever else None,
+        )
+
+
 def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstrations | None:
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
-    settings, prompt = build_settings(args), PromptTemplate.load(args.prompt_template)
+    # Whatever can be wrong with the settings is found before the first call is paid for.
+    settings, prompts, answered = build_settings(args), Prompts.load(args), PromptTemplate.load(args.prompt_template)
     catalog, dialogues = read_data(args)
+    known = catalog_metadata(catalog, args.text_fields)
     adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
     teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
     check_inputs(settings, judge=teacher is not None, truth=True, adjustment=adjustment is not None)
     if args.dry_run:
-        show_plan(args, teacher, catalog, dialogues)
+        show_plan(args, prompts, teacher, catalog, known, dialogues)
         return None
     resolver = TruthResolver(catalog, unknown_limit=args.unknown_limit)
     truth = resolver.truth([dialogue.ground_truth for dialogue in dialogues])
     seen = [set(row) for row in resolver.seen([dialogue.seen for dialogue in dialogues])]
 
-    raw = raw_lists(args, teacher, catalog, dialogues)
+    raw = raw_lists(args, prompts, teacher, catalog, dialogues)
     if settings.steps:
-        items, titles, requests = encode(args, teacher, catalog, raw, dialogues)
+        items, titles, requests = encode(args, prompts, teacher, catalog, known, raw, dialogues)
         demonstrations = build_demonstrations(
             raw,
             titles,
@@ -87,7 +112,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
             requests,
             settings,
             seen=None if args.keep_seen else seen,
-            judge=make_judge(args, teacher, catalog, dialogues),
+            judge=make_judge(args, prompts, teacher, catalog, dialogues),
             truth=truth,
             groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
             adjustment=adjustment,
@@ -100,7 +125,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     if demonstrations.adjustment is not None and args.folds < 2:
         demonstrations.adjustment.save(output / "adjustment.npz", catalog)
     lists = named_lists(demonstrations, raw, catalog, args.num_ranks)
-    write_rows(output / "demonstrations.jsonl", lists, dialogues, catalog, prompt, args.num_ranks)
+    write_rows(output / "demonstrations.jsonl", lists, dialogues, catalog, answered, args.num_ranks)
     systems = write_card(
         output,
         demonstrations=demonstrations,
@@ -139,14 +164,18 @@ def build_settings(args: DemonstrationArguments) -> BuildSettings:
 
 
 def raw_lists(
-    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
+    args: DemonstrationArguments,
+    prompts: Prompts,
+    teacher: Teacher | None,
+    catalog: Catalog,
+    dialogues: Sequence[Dialogue],
 ) -> RawLists:
     """The teacher's lists.
 
     Raises:
         ValueError: if there are none, with the first answer.
     """
-    replies = teacher_replies(args, teacher, dialogues)
+    replies = teacher_replies(args, prompts, teacher, dialogues)
     raw = read_lists(replies, catalog, args.teacher_ranks, min_score=args.min_score)
     if not raw.titles:
         raise ValueError(
@@ -157,7 +186,7 @@ def raw_lists(
 
 
 def teacher_replies(
-    args: DemonstrationArguments, teacher: Teacher | None, dialogues: Sequence[Dialogue]
+    args: DemonstrationArguments, prompts: Prompts, teacher: Teacher | None, dialogues: Sequence[Dialogue]
 ) -> list[str | None]:
     """The teacher's answer to each dialogue: recorded, or asked for.
 
@@ -174,19 +203,20 @@ def teacher_replies(
         return [texts[dialogue.id] for dialogue in dialogues]
     if teacher is None:
         raise ValueError("nobody writes the lists: name a teacher (teacher_model), or a recording (raw_lists)")
-    return [answer.text for answer in teacher.ask(recommend_requests(args, dialogues))]
+    return [answer.text for answer in teacher.ask(recommend_requests(args, prompts, dialogues))]
 
 
-def recommend_requests(args: DemonstrationArguments, dialogues: Sequence[Dialogue]) -> list[Any]:
+def recommend_requests(args: DemonstrationArguments, prompts: Prompts, dialogues: Sequence[Dialogue]) -> list[Messages]:
     """What a teacher is asked for the raw lists."""
-    template = RecommendTemplate.load(args.recommend_template or args.teacher_domain)
-    return [template.messages(dialogue.messages, args.teacher_ranks) for dialogue in dialogues]
+    return [prompts.recommend.messages(dialogue.messages, args.teacher_ranks) for dialogue in dialogues]
 
 
 def encode(
     args: DemonstrationArguments,
+    prompts: Prompts,
     teacher: Teacher | None,
     catalog: Catalog,
+    known: Sequence[Metadata],
     raw: RawLists,
     dialogues: Sequence[Dialogue],
 ) -> tuple[Any, Any, Any]:
@@ -195,12 +225,10 @@ def encode(
     A title that is an item has the item's text; others, and items that the catalogue says nothing of, are described by
     the teacher where `describe` says so.
     """
-    known = catalog_metadata(catalog, args.text_fields)
     written = {}
     if teacher is not None:
         wanted = undescribed(args, catalog, known, raw)
-        retriever = load_object(args.retriever) if args.retriever else None
-        written = dict(zip(wanted, describe(teacher, wanted, metadata_template(args), retriever), strict=True))
+        written = dict(zip(wanted, describe(teacher, wanted, prompts.metadata, prompts.retriever), strict=True))
     item_texts = [
         item_text(line, written.get(line, NOTHING) if own == NOTHING else own)
         for line, own in zip(catalog.lines, known, strict=True)
@@ -226,11 +254,6 @@ def undescribed(
     return list(dict.fromkeys(lines))
 
 
-def metadata_template(args: DemonstrationArguments) -> MetadataTemplate:
-    """How descriptions are asked for."""
-    return MetadataTemplate.load(args.metadata_template or args.teacher_domain)
-
-
 def make_encoder(args: DemonstrationArguments, item_texts: Sequence[str]) -> Any:
     """The encoder that the arguments name."""
     if args.encoder == "tfidf":
@@ -240,19 +263,22 @@ def make_encoder(args: DemonstrationArguments, item_texts: Sequence[str]) -> Any
 
 
 def make_judge(
-    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
-) -> Any:
+    args: DemonstrationArguments,
+    prompts: Prompts,
+    teacher: Teacher | None,
+    catalog: Catalog,
+    dialogues: Sequence[Dialogue],
+) -> Judge | None:
     """What rates candidates: the teacher, shown each dialogue with some of the catalogue's lines."""
     if teacher is None:
         return None
-    template = JudgeTemplate.load(args.judge_template or args.teacher_domain)
 
     def judge(rated: NDArray[np.int64]) -> Ratings:
         return rate(
             teacher,
             [dialogue.messages for dialogue in dialogues],
             [[catalog.lines[item] for item in row] for row in rated.tolist()],
-            template=template,
+            template=prompts.judge,
             num_orders=args.num_orders,
             window=args.window,
             seed=args.seed,
@@ -262,22 +288,29 @@ def make_judge(
 
 
 def show_plan(
-    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
+    args: DemonstrationArguments,
+    prompts: Prompts,
+    teacher: Teacher | None,
+    catalog: Catalog,
+    known: Sequence[Metadata],
+    dialogues: Sequence[Dialogue],
 ) -> None:
-    """What the teacher would be asked: exact for the lists; for descriptions and ratings as far as it is known."""
+    """What the teacher would be asked: exact for the lists; for descriptions and ratings as far as it is known.
+
+    Nothing is asked of a retriever either, so its evidence is not in the descriptions' requests.
+    """
     estimate = getattr(teacher, "estimate", None)
     if teacher is None or estimate is None:
         console.print("No teacher that costs anything: nothing to plan.")
         return
-    plans = {} if args.raw_lists else {"the teacher's lists": estimate(recommend_requests(args, dialogues))}
+    plans = {} if args.raw_lists else {"the teacher's lists": estimate(recommend_requests(args, prompts, dialogues))}
     known_lists = not any(plan.calls for plan in plans.values())
     if args.steps != "none":
-        raw = raw_lists(args, teacher, catalog, dialogues) if known_lists else None
-        wanted = undescribed(args, catalog, catalog_metadata(catalog, args.text_fields), raw)
-        plans["descriptions"] = estimate(describe_requests(wanted, metadata_template(args)))
+        raw = raw_lists(args, prompts, teacher, catalog, dialogues) if known_lists else None
+        plans["descriptions"] = estimate(describe_requests(undescribed(args, catalog, known, raw), prompts.metadata))
     if "reflect" in args.steps:
         heading = "ratings (candidates are not known yet: any items stand in for them)"
-        plans[heading] = plan_ratings(args, estimate, catalog, dialogues)
+        plans[heading] = plan_ratings(args, prompts, estimate, catalog, dialogues)
     for heading, plan in plans.items():
         console.rule(heading)
         console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
@@ -293,12 +326,13 @@ def show_plan(
         )
 
 
-def plan_ratings(args: DemonstrationArguments, estimate: Any, catalog: Catalog, dialogues: Sequence[Dialogue]) -> Any:
+def plan_ratings(
+    args: DemonstrationArguments, prompts: Prompts, estimate: Any, catalog: Catalog, dialogues: Sequence[Dialogue]
+) -> Any:
     """The estimate of the ratings."""
     candidates = [catalog.lines[: args.num_rated]] * len(dialogues)
     showings = plan_showings(candidates, num_orders=args.num_orders, window=args.window, seed=args.seed)
-    template = JudgeTemplate.load(args.judge_template or args.teacher_domain)
-    return estimate(judge_requests([d.messages for d in dialogues], candidates, showings, template=template))
+    return estimate(judge_requests([d.messages for d in dialogues], candidates, showings, template=prompts.judge))
 
 
 def teacher_facts(args: DemonstrationArguments, teacher: Teacher | None) -> dict[str, Any]:
