@@ -17,24 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from trl import TrlParser
 
-from catalog import Catalog
-from rankrl.data import Dialogue, PromptTemplate
-from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations, read_lists
+from rankrl.data import PromptTemplate
+from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations
 from rankrl.demonstrations.build import check_inputs
 from rankrl.demonstrations.rows import named_lists, write_rows
-from rankrl.demonstrations.texts import (
-    NOTHING,
-    catalog_metadata,
-    describe,
-    describe_requests,
-    dialogue_text,
-    item_text,
-)
+from rankrl.demonstrations.texts import NOTHING, dialogue_text, item_text
 from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
@@ -42,22 +32,8 @@ from rankrl.evaluation.significance import dialogue_of
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.start import read_data, versions, write_manifest
-from rankrl.teachers import (
-    JudgeTemplate,
-    Metadata,
-    MetadataTemplate,
-    Ratings,
-    RecommendTemplate,
-    Teacher,
-    TeacherConfig,
-    TeacherError,
-    judge_requests,
-    load_object,
-    load_recorded_texts,
-    load_teacher,
-    plan_showings,
-    rate,
-)
+from rankrl.run.teacher import TeacherWork
+from rankrl.teachers import TeacherConfig, TeacherError, load_teacher
 
 logger = logging.getLogger("rankrl.demonstrations")
 console = Console()
@@ -65,21 +41,23 @@ console = Console()
 
 def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstrations | None:
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
+    # Whatever can be wrong with the settings is found before the first call is paid for.
     settings, prompt = build_settings(args), PromptTemplate.load(args.prompt_template)
     catalog, dialogues = read_data(args)
     adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
     teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
     check_inputs(settings, judge=teacher is not None, truth=True, adjustment=adjustment is not None)
+    work = TeacherWork.load(args, teacher, catalog, dialogues)
     if args.dry_run:
-        show_plan(args, teacher, catalog, dialogues)
+        show_plan(work)
         return None
     resolver = TruthResolver(catalog, unknown_limit=args.unknown_limit)
     truth = resolver.truth([dialogue.ground_truth for dialogue in dialogues])
     seen = [set(row) for row in resolver.seen([dialogue.seen for dialogue in dialogues])]
 
-    raw = raw_lists(args, teacher, catalog, dialogues)
+    raw = work.raw_lists()
     if settings.steps:
-        items, titles, requests = encode(args, teacher, catalog, raw, dialogues)
+        items, titles, requests = encode(args, work, raw)
         demonstrations = build_demonstrations(
             raw,
             titles,
@@ -87,7 +65,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
             requests,
             settings,
             seen=None if args.keep_seen else seen,
-            judge=make_judge(args, teacher, catalog, dialogues),
+            judge=work.judge(),
             truth=truth,
             groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
             adjustment=adjustment,
@@ -110,7 +88,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         seen=seen,
         catalog=catalog,
         facts={
-            "Teacher": teacher_facts(args, teacher),
+            "Teacher": work.facts(),
             "Settings": settings_of(args),
             "Versions": versions(),
         },
@@ -138,97 +116,24 @@ def build_settings(args: DemonstrationArguments) -> BuildSettings:
     )
 
 
-def raw_lists(
-    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
-) -> RawLists:
-    """The teacher's lists.
-
-    Raises:
-        ValueError: if there are none, with the first answer.
-    """
-    replies = teacher_replies(args, teacher, dialogues)
-    raw = read_lists(replies, catalog, args.teacher_ranks, min_score=args.min_score)
-    if not raw.titles:
-        raise ValueError(
-            f"none of the {len(replies)} answers holds a list; expected one title per line. The first answer is "
-            f"{(replies[0] or '(empty or refused)')[:300]!r}"
-        )
-    return raw
-
-
-def teacher_replies(
-    args: DemonstrationArguments, teacher: Teacher | None, dialogues: Sequence[Dialogue]
-) -> list[str | None]:
-    """The teacher's answer to each dialogue: recorded, or asked for.
-
-    Raises:
-        ValueError: if there is neither a recording nor a teacher, or the recording lacks a dialogue.
-    """
-    if args.raw_lists:
-        texts = load_recorded_texts(args.raw_lists, where=args.raw_where)
-        if missing := [dialogue.id for dialogue in dialogues if dialogue.id not in texts]:
-            raise ValueError(
-                f"{args.raw_lists} holds no list for {len(missing)} of {len(dialogues)} dialogues, such as "
-                f"{missing[0]!r}; its ids look like {next(iter(texts))!r}"
-            )
-        return [texts[dialogue.id] for dialogue in dialogues]
-    if teacher is None:
-        raise ValueError("nobody writes the lists: name a teacher (teacher_model), or a recording (raw_lists)")
-    return [answer.text for answer in teacher.ask(recommend_requests(args, dialogues))]
-
-
-def recommend_requests(args: DemonstrationArguments, dialogues: Sequence[Dialogue]) -> list[Any]:
-    """What a teacher is asked for the raw lists."""
-    template = RecommendTemplate.load(args.recommend_template or args.teacher_domain)
-    return [template.messages(dialogue.messages, args.teacher_ranks) for dialogue in dialogues]
-
-
-def encode(
-    args: DemonstrationArguments,
-    teacher: Teacher | None,
-    catalog: Catalog,
-    raw: RawLists,
-    dialogues: Sequence[Dialogue],
-) -> tuple[Any, Any, Any]:
+def encode(args: DemonstrationArguments, work: TeacherWork, raw: RawLists) -> tuple[Any, Any, Any]:
     """Vectors of the items, the teacher's titles and the dialogues.
 
     A title that is an item has the item's text; others, and items that the catalogue says nothing of, are described by
     the teacher where `describe` says so.
     """
-    known = catalog_metadata(catalog, args.text_fields)
-    written = {}
-    if teacher is not None:
-        wanted = undescribed(args, catalog, known, raw)
-        retriever = load_object(args.retriever) if args.retriever else None
-        written = dict(zip(wanted, describe(teacher, wanted, metadata_template(args), retriever), strict=True))
+    written = work.descriptions(raw)
     item_texts = [
         item_text(line, written.get(line, NOTHING) if own == NOTHING else own)
-        for line, own in zip(catalog.lines, known, strict=True)
+        for line, own in zip(work.catalog.lines, work.known, strict=True)
     ]
     title_texts = [
         item_texts[item] if item >= 0 else item_text(title, written.get(title, NOTHING))
         for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
     ]
     encoder = make_encoder(args, item_texts)
-    texts = (item_texts, title_texts, [dialogue_text(dialogue.messages) for dialogue in dialogues])
+    texts = (item_texts, title_texts, [dialogue_text(dialogue.messages) for dialogue in work.dialogues])
     return tuple(encoder.encode(part) for part in texts)  # type: ignore[return-value]
-
-
-def undescribed(
-    args: DemonstrationArguments, catalog: Catalog, known: Sequence[Metadata], raw: RawLists | None
-) -> list[str]:
-    """What the teacher is to describe: items without a description, and titles outside the catalogue (if known)."""
-    lines = []
-    if args.describe == "missing":
-        lines += [line for line, own in zip(catalog.lines, known, strict=True) if own == NOTHING]
-    if args.describe != "none" and raw is not None:
-        lines += [title for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True) if item < 0]
-    return list(dict.fromkeys(lines))
-
-
-def metadata_template(args: DemonstrationArguments) -> MetadataTemplate:
-    """How descriptions are asked for."""
-    return MetadataTemplate.load(args.metadata_template or args.teacher_domain)
 
 
 def make_encoder(args: DemonstrationArguments, item_texts: Sequence[str]) -> Any:
@@ -239,75 +144,24 @@ def make_encoder(args: DemonstrationArguments, item_texts: Sequence[str]) -> Any
     return CachedEncoder(encoder, args.vector_cache) if args.vector_cache else encoder
 
 
-def make_judge(
-    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
-) -> Any:
-    """What rates candidates: the teacher, shown each dialogue with some of the catalogue's lines."""
-    if teacher is None:
-        return None
-    template = JudgeTemplate.load(args.judge_template or args.teacher_domain)
-
-    def judge(rated: NDArray[np.int64]) -> Ratings:
-        return rate(
-            teacher,
-            [dialogue.messages for dialogue in dialogues],
-            [[catalog.lines[item] for item in row] for row in rated.tolist()],
-            template=template,
-            num_orders=args.num_orders,
-            window=args.window,
-            seed=args.seed,
-        )
-
-    return judge
-
-
-def show_plan(
-    args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
-) -> None:
-    """What the teacher would be asked: exact for the lists; for descriptions and ratings as far as it is known."""
-    estimate = getattr(teacher, "estimate", None)
-    if teacher is None or estimate is None:
+def show_plan(work: TeacherWork) -> None:
+    """Print what the teacher would be asked, and how much that is."""
+    plans = work.plan()
+    if plans is None:
         console.print("No teacher that costs anything: nothing to plan.")
         return
-    plans = {} if args.raw_lists else {"the teacher's lists": estimate(recommend_requests(args, dialogues))}
-    known_lists = not any(plan.calls for plan in plans.values())
-    if args.steps != "none":
-        raw = raw_lists(args, teacher, catalog, dialogues) if known_lists else None
-        wanted = undescribed(args, catalog, catalog_metadata(catalog, args.text_fields), raw)
-        plans["descriptions"] = estimate(describe_requests(wanted, metadata_template(args)))
-    if "reflect" in args.steps:
-        heading = "ratings (candidates are not known yet: any items stand in for them)"
-        plans[heading] = plan_ratings(args, estimate, catalog, dialogues)
     for heading, plan in plans.items():
         console.rule(heading)
-        console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(plan), highlight=False, markup=False, soft_wrap=True)  # requests to the letter
     console.rule("in all")
     tokens = sum(plan.prompt_tokens + plan.completion_tokens for plan in plans.values())
     console.print(f"{sum(plan.calls for plan in plans.values()):,} calls, about {tokens:,} tokens", highlight=False)
-    if not known_lists and args.steps != "none" and args.describe != "none":
-        most = len(dialogues) * args.teacher_ranks
+    if most := work.most_unplanned(plans):
         console.print(
             f"and a description of each title outside the catalogue: at most {most:,} calls more. Once the lists are "
             "in the cache, a dry run counts them.",
             highlight=False,
         )
-
-
-def plan_ratings(args: DemonstrationArguments, estimate: Any, catalog: Catalog, dialogues: Sequence[Dialogue]) -> Any:
-    """The estimate of the ratings."""
-    candidates = [catalog.lines[: args.num_rated]] * len(dialogues)
-    showings = plan_showings(candidates, num_orders=args.num_orders, window=args.window, seed=args.seed)
-    template = JudgeTemplate.load(args.judge_template or args.teacher_domain)
-    return estimate(judge_requests([d.messages for d in dialogues], candidates, showings, template=template))
-
-
-def teacher_facts(args: DemonstrationArguments, teacher: Teacher | None) -> dict[str, Any]:
-    """Who wrote the lists, who described and judged, and what that cost in this run, for the card."""
-    facts: dict[str, Any] = {"lists": args.raw_lists} if args.raw_lists else {}
-    if teacher is not None:
-        budget = getattr(teacher, "budget", None)
-        facts |= {"name": teacher.name, **(budget.report() if budget else {})}
-    return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
 
 
 def settings_of(args: DemonstrationArguments) -> dict[str, Any]:

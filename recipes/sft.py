@@ -60,6 +60,15 @@ def demonstrations(
     return [[catalog.lines[item] for item in row] for row in lists.tolist()]
 
 
+def with_lists(dialogues: list[Dialogue]) -> list[Dialogue]:
+    """The dialogues that somebody listed something for, or all where nobody did: an empty list teaches nothing."""
+    listed = [dialogue for dialogue in dialogues if dialogue.recommendations]
+    if 0 < len(listed) < len(dialogues):
+        empty = len(dialogues) - len(listed)
+        logger.warning("%d of %d dialogues have an empty list and are left out", empty, len(dialogues))
+    return listed or dialogues
+
+
 def sft_dataset(
     renderer: PromptRenderer, dialogues: list[Dialogue], lists: list[list[str]], max_length: int
 ) -> Dataset:
@@ -76,6 +85,8 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
     catalog, dialogues = read_data(args)
+    if args.allow_unknown_items:
+        dialogues = with_lists(dialogues)
     lists = demonstrations(catalog, dialogues, args.num_ranks, allow_unknown_items=args.allow_unknown_items)
 
     if model_args.model_name_or_path == TINY_GPT2:

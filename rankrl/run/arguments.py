@@ -51,7 +51,7 @@ class SFTArguments(DataArguments):
     Args:
         num_ranks: K, items in a list.
         allow_unknown_items: imitate titles that the catalogue lacks too, and lists that are too short, as they are: to
-            see what raw lists teach.
+            see what raw lists teach. Dialogues with an empty list are left out.
         tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
         tiny_context: and its longest input, in tokens.
     """

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from rankrl.data.prompts import PromptTemplate
-from recipes import evaluate, rank_grpo, sft
+from recipes import demonstrations, evaluate, rank_grpo, sft
 from tests.recipes.runs import REPOSITORY, flags
 
-RECIPES = {"sft": sft, "rank_grpo": rank_grpo, "evaluate": evaluate}
+RECIPES = {"demonstrations": demonstrations, "sft": sft, "rank_grpo": rank_grpo, "evaluate": evaluate}
+TRAINING = ("sft", "rank_grpo")
 FILES = sorted((REPOSITORY / "recipes" / "configs").rglob("*.yaml"))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: \S+( #.*)?$)", re.MULTILINE)
@@ -23,7 +24,7 @@ def parse(path: Path, **settings: Any) -> Any:
     """What a recipe's `main` is called with."""
     recipe = RECIPES[path.stem]
     needed = {"catalog": "C", "dialogues": "D"}
-    if recipe is not evaluate:
+    if path.stem in TRAINING:
         needed |= {"output_dir": "unused", "use_cpu": True}  # bf16 is refused where there is no GPU
     received = []
     with pytest.MonkeyPatch.context() as patch:
@@ -48,9 +49,10 @@ def test_its_recipe_understands_it(path: Path) -> None:
 
 @ALL
 def test_flags_win_over_it(path: Path) -> None:
-    data, *others = parse(path, prompt_template="book", **({} if path.stem == "evaluate" else {"learning_rate": 0.5}))
+    others = {"learning_rate": 0.5} if path.stem in TRAINING else {}
+    data, *training = parse(path, prompt_template="book", **others)
     assert data.prompt_template == "book"
-    assert not others or others[0].learning_rate == 0.5
+    assert not others or training[0].learning_rate == 0.5
 
 
 @ALL
@@ -71,6 +73,23 @@ def test_rank_grpo_keeps_to_the_paper() -> None:
     assert (training.num_ranks, training.num_generations, training.temperature) == (20, 8, 1.0)
     assert training.per_device_train_batch_size * training.gradient_accumulation_steps == 384
     assert (model.use_peft, training.learning_rate) == (True, 1e-5)
+
+
+def test_demonstrations_keep_to_the_paper() -> None:
+    path = next(path for path in FILES if path.parent.name == "configs" and path.stem == "demonstrations")
+    args, teacher = parse(path)
+    settings = demonstrations.build_settings(args)
+    assert (settings.steps, settings.num_ranks) == (("remap", "reflect", "adjust"), 20)
+    assert (settings.context_weight, settings.rating_weight, settings.num_rated) == (1.0, 0.5, 100)
+    assert settings.regularization == 0.01
+    assert (teacher.teacher_model, teacher.remote_host) == ("gpt-4o", "api.openai.com")
+
+
+def test_demonstrations_are_made_for_the_prompt_of_the_next_stages() -> None:
+    for folder in {path.parent for path in FILES if path.stem == "demonstrations"}:
+        (made, _), (learned, _, _) = (parse(folder / f"{stage}.yaml") for stage in ("demonstrations", "sft"))
+        assert made.num_ranks == learned.num_ranks
+        assert made.prompt_template == learned.prompt_template
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda folder: folder.name)

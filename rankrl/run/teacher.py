@@ -1,0 +1,189 @@
+"""What a teacher does for one run of stage 1: it writes lists, describes titles, rates candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog import Catalog
+from rankrl.data import Dialogue
+from rankrl.demonstrations import RawLists, read_lists
+from rankrl.demonstrations.build import Judge
+from rankrl.demonstrations.texts import NOTHING, Retriever, catalog_metadata, describe, describe_requests
+from rankrl.run.arguments import DemonstrationArguments
+from rankrl.teachers import (
+    JudgeTemplate,
+    Messages,
+    Metadata,
+    MetadataTemplate,
+    Ratings,
+    RecommendTemplate,
+    Teacher,
+    judge_requests,
+    load_object,
+    load_recorded_texts,
+    plan_showings,
+    rate,
+)
+
+LISTS, DESCRIPTIONS = "the teacher's lists", "descriptions"
+RATINGS = "ratings (candidates are not known yet: any items stand in for them)"
+
+
+@dataclass(frozen=True)
+class TeacherWork:
+    """The teacher at work on a run's dialogues. Made by `load`, which finds what is wrong with the settings.
+
+    Attributes:
+        args: the run's settings.
+        teacher: who is asked; None where a recording is enough.
+        catalog: N items.
+        dialogues: D dialogues.
+        known: what the catalogue itself says of each item.
+    """
+
+    args: DemonstrationArguments
+    teacher: Teacher | None
+    catalog: Catalog
+    dialogues: Sequence[Dialogue]
+    known: Sequence[Metadata]
+    recommend: RecommendTemplate
+    metadata: MetadataTemplate
+    judging: JudgeTemplate
+    retriever: Retriever | None
+
+    @classmethod
+    def load(
+        cls, args: DemonstrationArguments, teacher: Teacher | None, catalog: Catalog, dialogues: Sequence[Dialogue]
+    ) -> TeacherWork:
+        """Load the templates and the retriever that the arguments name.
+
+        Raises:
+            ValueError, OSError: if one of them is unusable, a field is in no item, or nobody writes the lists.
+        """
+        if teacher is None and not args.raw_lists:
+            raise ValueError("nobody writes the lists: name a teacher (teacher_model), or a recording (raw_lists)")
+        return cls(
+            args,
+            teacher,
+            catalog,
+            dialogues,
+            catalog_metadata(catalog, args.text_fields),
+            RecommendTemplate.load(args.recommend_template or args.teacher_domain),
+            MetadataTemplate.load(args.metadata_template or args.teacher_domain),
+            JudgeTemplate.load(args.judge_template or args.teacher_domain),
+            load_object(args.retriever) if args.retriever else None,
+        )
+
+    def raw_lists(self) -> RawLists:
+        """The lists: recorded, or asked for.
+
+        Raises:
+            ValueError: if the recording lacks a dialogue, or no answer holds a list.
+        """
+        replies = self._replies()
+        raw = read_lists(replies, self.catalog, self.args.teacher_ranks, min_score=self.args.min_score)
+        if not raw.titles:
+            raise ValueError(
+                f"none of the {len(replies)} answers holds a list; expected one title per line. The first answer is "
+                f"{(replies[0] or '(empty or refused)')[:300]!r}"
+            )
+        return raw
+
+    def descriptions(self, raw: RawLists) -> Mapping[str, Metadata]:
+        """Line -> what the teacher wrote of it: of items without a description and of titles outside the catalogue."""
+        if self.teacher is None:
+            return {}
+        wanted = self._undescribed(raw)
+        return dict(zip(wanted, describe(self.teacher, wanted, self.metadata, self.retriever), strict=True))
+
+    def judge(self) -> Judge | None:
+        """What rates candidates: the teacher, shown each dialogue with some of the catalogue's lines."""
+        if (teacher := self.teacher) is None:
+            return None
+
+        def judge(rated: NDArray[np.int64]) -> Ratings:
+            return rate(
+                teacher,
+                [dialogue.messages for dialogue in self.dialogues],
+                [[self.catalog.lines[item] for item in row] for row in rated.tolist()],
+                template=self.judging,
+                num_orders=self.args.num_orders,
+                window=self.args.window,
+                seed=self.args.seed,
+            )
+
+        return judge
+
+    def plan(self) -> dict[str, Any] | None:
+        """Estimates of what would be asked, by kind; None for a teacher that costs nothing.
+
+        Exact for lists. Titles outside the catalogue count as soon as the lists are known, and of a retriever nothing
+        is asked, so its evidence is not in the requests for descriptions.
+        """
+        estimate = getattr(self.teacher, "estimate", None)
+        if estimate is None:
+            return None
+        plans = {} if self.args.raw_lists else {LISTS: estimate(self._list_requests())}
+        if self.args.steps != "none":
+            raw = self.raw_lists() if _all_answered(plans) else None
+            plans[DESCRIPTIONS] = estimate(describe_requests(self._undescribed(raw), self.metadata))
+        if "reflect" in self.args.steps:
+            plans[RATINGS] = estimate(self._rating_requests())
+        return plans
+
+    def most_unplanned(self, plans: Mapping[str, Any]) -> int:
+        """How many calls a plan may leave out: descriptions of titles that are not known yet."""
+        lists = {name: plan for name, plan in plans.items() if name == LISTS}
+        if _all_answered(lists) or self.args.steps == "none" or self.args.describe == "none":
+            return 0
+        return len(self.dialogues) * self.args.teacher_ranks
+
+    def facts(self) -> dict[str, Any]:
+        """Who wrote the lists, who described and judged, and what that cost in this run, for the card."""
+        facts: dict[str, Any] = {"lists": self.args.raw_lists} if self.args.raw_lists else {}
+        if self.teacher is not None:
+            budget = getattr(self.teacher, "budget", None)
+            facts |= {"name": self.teacher.name, **(budget.report() if budget else {})}
+        return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+
+    def _replies(self) -> list[str | None]:
+        path = self.args.raw_lists
+        if not path:
+            assert self.teacher is not None  # load
+            return [answer.text for answer in self.teacher.ask(self._list_requests())]
+        texts = load_recorded_texts(path, where=self.args.raw_where)
+        if missing := [dialogue.id for dialogue in self.dialogues if dialogue.id not in texts]:
+            raise ValueError(
+                f"{path} holds no list for {len(missing)} of {len(self.dialogues)} dialogues, such as "
+                f"{missing[0]!r}; its ids look like {next(iter(texts))!r}"
+            )
+        return [texts[dialogue.id] for dialogue in self.dialogues]
+
+    def _list_requests(self) -> list[Messages]:
+        return [self.recommend.messages(dialogue.messages, self.args.teacher_ranks) for dialogue in self.dialogues]
+
+    def _rating_requests(self) -> list[Messages]:
+        """As many and as long as the real ones, but of the catalogue's first items."""
+        candidates = [self.catalog.lines[: self.args.num_rated]] * len(self.dialogues)
+        showings = plan_showings(
+            candidates, num_orders=self.args.num_orders, window=self.args.window, seed=self.args.seed
+        )
+        return judge_requests([d.messages for d in self.dialogues], candidates, showings, template=self.judging)
+
+    def _undescribed(self, raw: RawLists | None) -> list[str]:
+        """What the teacher is to describe; of titles outside the catalogue those that are known yet."""
+        lines = []
+        if self.args.describe == "missing":
+            lines += [line for line, own in zip(self.catalog.lines, self.known, strict=True) if own == NOTHING]
+        if self.args.describe != "none" and raw is not None:
+            lines += [title for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True) if item < 0]
+        return list(dict.fromkeys(lines))
+
+
+def _all_answered(plans: Mapping[str, Any]) -> bool:
+    return not any(plan.calls for plan in plans.values())
