@@ -213,18 +213,19 @@ def statistics(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog) 
             "lines that counted for nothing": ", ".join(f"{n} {why}" for why, n in judge.ignored.items()) or "none",
         }
     if (adjustment := demonstrations.adjustment) is not None and demonstrations.reflected is not None:
-        rose, fell = adjustment.moved(demonstrations.reflected[:500], _NUM_MOVED)
-        sections["Adjust"] = {
-            name: "; ".join(
-                f"{catalog.lines[item]} ({before:.0f} → {after:.0f})"
-                for item, before, after in zip(moved.items, moved.rank_before, moved.rank_after, strict=True)
-            )
-            for name, moved in (("rose most (mean rank)", rose), ("fell most", fell))
-        }
         if (fit := adjustment.report) is not None:
-            sections["Adjust"]["learned from"] = f"{fit.num_wanted:,} wanted items"
-            sections["Adjust"]["wanted, but no candidates"] = f"{fit.num_missing:,}"
-            sections["Adjust"]["gradient norm, start → end"] = f"{fit.gradient_start:.3g} → {fit.gradient_end:.3g}"
+            sections["Adjust"] = {
+                "learned from": f"{fit.num_wanted:,} wanted items",
+                "wanted, but no candidates": f"{fit.num_missing:,}",
+                "gradient norm, start → end": f"{fit.gradient_start:.3g} → {fit.gradient_end:.3g}",
+            }
+        for name, moved in zip(
+            ("rose", "fell"), adjustment.moved(demonstrations.reflected[:500], _NUM_MOVED), strict=True
+        ):
+            sections[f"Adjust: {name} most, by mean rank"] = {
+                catalog.lines[item]: f"{before:.0f} → {after:.0f}"
+                for item, before, after in zip(moved.items, moved.rank_before, moved.rank_after, strict=True)
+            }
     return sections
 
 

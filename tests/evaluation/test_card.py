@@ -147,11 +147,12 @@ def test_what_the_steps_say_of_themselves(parts: dict[str, Any], tmp_path: Path)
             "- name: gpt-4 & friends",
             "- calls: 7",
         ),
-        *("- rose most (mean rank): Film A (1990) (6 → 1)", "- fell most: ", "- steps: all", "- money: 0.25"),
+        *("## Adjust: rose most, by mean rank\n\n- Film A (1990): 6 → 1\n\n", "## Adjust: fell most, by mean rank"),
+        *("- Film F (1995): 1 → 2", "- steps: all", "- money: 0.25"),
     ):
         assert fact in markdown, fact
     assert "gpt-4 &amp; friends" in html
-    assert "Film A (1990) (6 → 1)" in html
+    assert "<dt>Film A (1990)</dt><dd>6 → 1</dd>" in html
 
 
 def test_facts_that_cannot_be_known_are_called_so(parts: dict[str, Any], tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_fit_on_the_same_dialogues_is_said_and_one_on_others_is_not(parts: dic
     unadjusted = Demonstrations({step: lists for step, lists in built.lists.items() if step != "adjust"})
     _, markdown, html = written(tmp_path, parts, demonstrations=unadjusted)
     assert note not in markdown + html
-    assert "## Adjust" not in markdown
+    assert "Adjust" not in markdown
     assert "## The judge" not in markdown
 
 

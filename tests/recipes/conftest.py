@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rankrl.data import save_dialogues
+from catalog import Catalog
+from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.data.simulation import simulate
 from rankrl.run.models import build_tiny_gpt2
 from recipes import sft
 from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, run
+from tests.recipes.teaching import Teacher
+from tests.teachers.server import ChatServer, serving
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +57,19 @@ def sft_model(files: Files, policy: Path, tmp_path_factory: pytest.TempPathFacto
     settings = {**SMALL, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}
     run(sft, **files.training, **settings, model_name_or_path=policy, output_dir=output, learning_rate=1e-3)
     return output
+
+
+@pytest.fixture(scope="session")
+def catalog(files: Files) -> Catalog:
+    return Catalog.load(files.catalog)
+
+
+@pytest.fixture(scope="session")
+def dialogues(files: Files) -> list[Dialogue]:
+    return load_dialogues(files.train)
+
+
+@pytest.fixture
+def server(catalog: Catalog) -> Iterator[ChatServer]:
+    with serving(Teacher(catalog)) as server:
+        yield server
