@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankrl.demonstrations.adjust import Adjustment
-from rankrl.demonstrations.candidates import Candidates, top_items
+from rankrl.demonstrations.candidates import Candidates, top_items, top_overlap
 from rankrl.demonstrations.reflect import reflect_scores
 from rankrl.demonstrations.remap import Vectors, remap_candidates
 from rankrl.demonstrations.replies import RawLists
@@ -18,6 +18,7 @@ from rankrl.teachers import Ratings
 
 logger = logging.getLogger(__name__)
 
+OVERLAP_SAMPLE = 100  # dialogues that are scored on all items too, to see what fewer candidates cost
 STEPS = ("remap", "reflect", "adjust")
 Judge = Callable[[NDArray[np.int64]], Ratings]
 """`(D, N_r)` item ids, the candidates of each dialogue -> their ratings."""
@@ -70,6 +71,9 @@ class Demonstrations:
         scores: the final scores of each dialogue's candidates; None without any step.
         ratings: what the judge said, if it was asked.
         adjustment: what was learned from the truth, if it was; with folds, that of the last one.
+        reflected: the scores that Adjust was given.
+        overlap: how much of the lists would be the same if all N items had been candidates, measured on the first
+            dialogues; None where they were.
     """
 
     lists: Mapping[str, NDArray[np.int64]]
@@ -77,6 +81,7 @@ class Demonstrations:
     ratings: Ratings | None = None
     adjustment: Adjustment | None = None
     reflected: Candidates | None = field(default=None, repr=False)
+    overlap: float | None = None
 
     @property
     def final(self) -> NDArray[np.int64]:
@@ -122,17 +127,21 @@ def build_demonstrations(
     lists = {"raw": raw.resolved(num_ranks)}
     if not settings.steps:
         return Demonstrations(lists)
-    scores = remap_candidates(
-        raw.ranks,
-        title_vectors,
-        raw.same_item,
-        item_vectors,
-        dialogue_vectors,
-        num_candidates=settings.num_candidates,
-        weight=settings.context_weight,
-    )
+
+    def remap(dialogues: slice, num_candidates: int) -> Candidates:
+        return remap_candidates(
+            raw.ranks[dialogues],
+            title_vectors,
+            raw.same_item,
+            item_vectors,
+            dialogue_vectors[dialogues],
+            num_candidates=num_candidates,
+            weight=settings.context_weight,
+        )
+
+    scores = remap(slice(None), settings.num_candidates)
     lists["remap"] = top_items(scores, num_ranks, seen)
-    ratings = None
+    ratings = rated = None
     if "reflect" in settings.steps and judge is not None:
         rated = _rated_items(scores, settings.num_rated, seen)
         ratings = judge(rated)
@@ -146,7 +155,16 @@ def build_demonstrations(
             assert truth is not None  # check_inputs
             scores, adjustment = _adjust(scores, truth, settings, groups)
         lists["adjust"] = top_items(scores, num_ranks, seen)
-    return Demonstrations(lists, scores, ratings, adjustment, reflected)
+    overlap = None
+    if settings.num_candidates < scores.num_items and settings.folds < 2:
+        sample = slice(OVERLAP_SAMPLE)
+        exact = remap(sample, scores.num_items)
+        if ratings is not None and rated is not None:
+            exact = reflect_scores(exact, np.stack(ratings.values[sample]), settings.rating_weight, items=rated[sample])
+        if adjustment is not None:
+            exact = adjustment.apply(exact)
+        overlap = top_overlap(scores[sample], exact, num_ranks, None if seen is None else seen[sample])
+    return Demonstrations(lists, scores, ratings, adjustment, reflected, overlap)
 
 
 def check_inputs(settings: BuildSettings, *, judge: bool, truth: bool, adjustment: bool) -> None:

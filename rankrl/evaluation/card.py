@@ -200,6 +200,9 @@ def statistics(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog) 
             "lines of prose": raw.prose,
         }
     }
+    if demonstrations.overlap is not None:
+        share = f"{demonstrations.overlap:.1%} of the lists' items would be there with all items as candidates, too"
+        sections["Candidates"] = {"first dialogues, all items scored": share}
     if (ratings := demonstrations.ratings) is not None:
         judge = ratings.statistics
         sections["The judge"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ class Usage:
     Attributes:
         calls: requests that were sent and answered.
         cached: requests whose answer was there already: from an earlier run, or the same request in this one.
+        cached_prompt_tokens, cached_completion_tokens: what those that came from an earlier run took then.
         prompt_tokens, completion_tokens: of the calls.
         refused, empty: answers without a text, among the calls.
         cut: answers that met the length limit, among the calls.
@@ -23,6 +25,8 @@ class Usage:
 
     calls: int = 0
     cached: int = 0
+    cached_prompt_tokens: int = 0
+    cached_completion_tokens: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     refused: int = 0
@@ -117,10 +121,13 @@ class Budget:
         with self._access:
             self._enter(answer)
 
-    def count_cached(self, number: int = 1) -> None:
-        """Enter requests that needed no call."""
+    def count_cached(self, number: int = 1, answers: Iterable[Answer] = ()) -> None:
+        """Enter requests that needed no call, and the answers of an earlier run that served them."""
         with self._access:
             self.usage.cached += number
+            for answer in answers:
+                self.usage.cached_prompt_tokens += answer.prompt_tokens
+                self.usage.cached_completion_tokens += answer.completion_tokens
 
     def check_planned(self, calls: int, prompt_tokens: int, completion_tokens: int) -> None:
         """Allow so many further calls at once, before any of them is sent.
@@ -140,8 +147,10 @@ class Budget:
         return spent if money is None else f"{spent} · cost {money:,.4f}"
 
     def report(self) -> dict[str, Any]:
-        """The ledger as plain data, for cards and manifests; `money` is None without prices."""
-        return {**asdict(self.usage), "money": self.spent}
+        """The ledger as plain data, for cards and manifests; what costs money is None without prices."""
+        usage = self.usage
+        earlier = self.cost(usage.cached_prompt_tokens, usage.cached_completion_tokens)
+        return {**asdict(usage), "money": self.spent, "money_of_earlier_runs": earlier}
 
     def _enter(self, answer: Answer | None) -> None:
         if answer is None:

@@ -68,7 +68,7 @@ class CachedTeacher(ABC):
         keys = [self.key(messages) for messages in requests]
         answers = self.cache.get(list(dict.fromkeys(keys)))
         missing = {key: messages for key, messages in zip(keys, requests, strict=True) if key not in answers}
-        self.budget.count_cached(len(requests) - len(missing))
+        self.budget.count_cached(len(requests) - len(missing), answers.values())
         with AskProgress(len(requests), self.budget, f"Asking {self.name}", quiet=self.quiet) as progress:
             progress.advance(len(requests) - len(missing))
             try:

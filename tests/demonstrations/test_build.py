@@ -20,6 +20,7 @@ from rankrl.demonstrations import (
     RawLists,
     build_demonstrations,
     reflect_scores,
+    remap_candidates,
     remap_scores,
     top_items,
 )
@@ -263,3 +264,18 @@ def test_only_empty_lists() -> None:
     world.raw = replace(world.raw, ranks=np.full((9, 5), -1))
     with pytest.raises(ValueError, match="all 9 raw lists are empty"):
         world.build()
+
+
+def test_what_fewer_candidates_cost_is_measured_against_all_items() -> None:
+    world = World.of(3)
+    assert world.build().overlap is None, "all items were candidates"
+    few = world.build(replace(SETTINGS, num_candidates=10))
+    exact = remap_candidates(
+        world.raw.ranks, world.titles, world.raw.same_item, world.items, world.talks, num_candidates=20, weight=0.7
+    )
+    exact = reflect_scores(exact, np.stack(world.judge(world.rated).values), 0.4, items=world.rated)
+    assert few.adjustment is not None
+    wanted = top_items(few.adjustment.apply(exact), K, world.seen)
+    shared = [len(set(mine) & set(best)) for mine, best in zip(few.final.tolist(), wanted.tolist(), strict=True)]
+    assert few.overlap == pytest.approx(sum(shared) / wanted.size)
+    assert 0 < few.overlap < 1

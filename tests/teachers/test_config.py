@@ -73,7 +73,10 @@ def test_the_other_kinds(tmp_path: Path) -> None:
     ("config", "message"),
     [
         (TeacherConfig(), "teacher_model is missing"),
-        (TeacherConfig(teacher="oracle", teacher_model="m"), "expected 'openai', 'local' or 'recorded'"),  # type: ignore
+        (
+            TeacherConfig(teacher="oracle", teacher_model="m"),
+            "expected openai, local, recorded or package.module:function",
+        ),  # type: ignore
         (TeacherConfig(teacher_model="m", teacher_max_money=5), "needs input_price and output_price"),
         (TeacherConfig(teacher_model="m", teacher_input_price=5), "needs one for output"),
         (TeacherConfig(teacher_model="m", teacher_max_calls=-1), "budget's calls is -1"),
@@ -106,6 +109,14 @@ def test_the_ledger_expects_calls_under_way_to_cost_what_others_did() -> None:
 def test_no_calls_allowed_means_the_cache_alone() -> None:
     with pytest.raises(BudgetExceeded):
         Budget(calls=0).start_call()
+
+
+def test_answers_of_an_earlier_run_keep_their_price() -> None:
+    budget = Budget(input_price=1.0, output_price=2.0)
+    budget.count_cached(3, [Answer("a", "ok", prompt_tokens=1000, completion_tokens=500, cached=True)])
+    report = budget.report()
+    assert (report["calls"], report["cached"], report["money"]) == (0, 3, 0.0)
+    assert report["money_of_earlier_runs"] == pytest.approx(0.002)
 
 
 def progress_of(console: Console, every: float, *, quiet: bool = False) -> None:
