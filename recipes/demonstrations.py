@@ -43,17 +43,19 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
     # Whatever can be wrong with the settings is found before the first call is paid for.
     settings, prompt = build_settings(args), PromptTemplate.load(args.prompt_template)
-    catalog, dialogues = read_data(args)
+    catalog, dialogues = read_data(args, allow_empty_truth=True)
     adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
     teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
-    check_inputs(settings, judge=teacher is not None, truth=True, adjustment=adjustment is not None)
+    resolver = TruthResolver(catalog, unknown_limit=args.unknown_limit)
+    known = [dialogue.ground_truth for dialogue in dialogues if dialogue.ground_truth]
+    resolved = iter(resolver.truth(known) if known else [])
+    truth = [next(resolved) if dialogue.ground_truth else {} for dialogue in dialogues]
+    seen = [set(row) for row in resolver.seen([dialogue.seen for dialogue in dialogues])]
+    check_inputs(settings, judge=teacher is not None, truth=any(truth), adjustment=adjustment is not None)
     work = TeacherWork.load(args, teacher, catalog, dialogues)
     if args.dry_run:
         show_plan(work)
         return None
-    resolver = TruthResolver(catalog, unknown_limit=args.unknown_limit)
-    truth = resolver.truth([dialogue.ground_truth for dialogue in dialogues])
-    seen = [set(row) for row in resolver.seen([dialogue.seen for dialogue in dialogues])]
 
     raw = work.raw_lists()
     if settings.steps:

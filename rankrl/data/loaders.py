@@ -122,11 +122,15 @@ class SeenCounts:
     dialogues: int
 
 
-def only_new_items(dialogues: Iterable[Dialogue]) -> tuple[list[Dialogue], SeenCounts]:
+def only_new_items(dialogues: Iterable[Dialogue], *, keep_empty: bool = False) -> tuple[list[Dialogue], SeenCounts]:
     """Drop what was already mentioned from each ground truth, and dialogues that are left with nothing.
 
     An item was mentioned if something in `seen` has its key or, where one of the two has no key, its title (compared as
     the catalogue does) with the same year or, on one side, none.
+
+    Args:
+        dialogues: any number of them.
+        keep_empty: keep dialogues that are left, or came, with nothing.
 
     Returns:
         The dialogues that remain, and how many items and dialogues went.
@@ -135,8 +139,8 @@ def only_new_items(dialogues: Iterable[Dialogue]) -> tuple[list[Dialogue], SeenC
     for dialogue in dialogues:
         new = [item for item in dialogue.ground_truth if not any(_same(item, seen) for seen in dialogue.seen)]
         items += len(dialogue.ground_truth) - len(new)
-        dropped += not new
-        if new:
+        dropped += not (new or keep_empty)
+        if new or keep_empty:
             kept.append(dialogue if len(new) == len(dialogue.ground_truth) else replace(dialogue, ground_truth=new))
     return kept, SeenCounts(items, dropped)
 

@@ -16,6 +16,7 @@ from rankrl.evaluation.examples import Example
 from rankrl.evaluation.pictures import CHOSEN, metric_label
 from rankrl.evaluation.report import write_report
 from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
+from rankrl.metrics import in_catalog_share
 
 if TYPE_CHECKING:
     from catalog import Catalog
@@ -83,7 +84,6 @@ def score_steps(
     Raises:
         ValueError: if no row's truth is known.
     """
-    lines = np.minimum(raw.lengths, demonstrations.lists["raw"].shape[1])
     return {
         _LABELS[step]: evaluate_ranked(
             ranked,
@@ -91,10 +91,15 @@ def score_steps(
             ids=[dialogue.id for dialogue in dialogues],
             num_items=num_items,
             seen=[set(row) for row in seen],
-            num_lines=lines if step == "raw" else None,
+            num_lines=_num_lines(step, ranked, raw),
         )
         for step, ranked in demonstrations.lists.items()
     }
+
+
+def _num_lines(step: str, ranked: NDArray[np.int64], raw: RawLists) -> NDArray[np.int64]:
+    """`(D,)`: how many lines each list of a step has."""
+    return np.minimum(raw.lengths, ranked.shape[1]) if step == "raw" else (ranked >= 0).sum(axis=1)
 
 
 def popularity_rows(
@@ -175,8 +180,15 @@ def measured_steps(
     seen: Sequence[Collection[int]],
     num_items: int,
 ) -> dict[str, dict[str, Any]]:
-    """Per step every metric with its 95 % interval over dialogues."""
+    """Per step every metric with its 95 % interval over dialogues; where no truth is known, the in-catalogue share."""
     ids = [dialogue.id for dialogue in dialogues]
+    if not any(truth):
+        names = [dialogue_of(row_id) for row_id in ids]
+        shares = {
+            step: in_catalog_share(ranked, _num_lines(step, ranked, raw))
+            for step, ranked in demonstrations.lists.items()
+        }
+        return {_LABELS[step]: dict(bootstrap_means({"in_catalog": share}, names)) for step, share in shares.items()}
     systems: dict[str, dict[str, Any]] = {
         name: dict(scores.intervals())
         for name, scores in score_steps(demonstrations, raw, dialogues, truth, seen, num_items).items()

@@ -30,10 +30,10 @@ _PACKAGES = ("rankrl", "torch", "transformers", "trl", "peft", "accelerate", "da
 _RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
-def read_data(args: DataArguments) -> tuple[Catalog, list[Dialogue]]:
+def read_data(args: DataArguments, *, allow_empty_truth: bool = False) -> tuple[Catalog, list[Dialogue]]:
     """The catalogue and the dialogues that the arguments name, filtered as they say."""
     catalog = load_catalog(args)
-    dialogues = read_dialogues(args, args.dialogues)
+    dialogues = read_dialogues(args, args.dialogues, allow_empty_truth=allow_empty_truth)
     logger.info("%d dialogues, catalogue of %d items (version %s)", len(dialogues), len(catalog), catalog.version[:12])
     return catalog, dialogues
 
@@ -43,11 +43,18 @@ def load_catalog(args: DataArguments) -> Catalog:
     return Catalog.load(args.catalog, args.line_template, columns=args.catalog_columns)
 
 
-def read_dialogues(args: DataArguments, source: str) -> list[Dialogue]:
-    """Dialogues of any source, read and filtered as the arguments say."""
-    dialogues = load_dialogues(source, columns=args.columns, split=args.split, domain=args.domain, limit=args.limit)
+def read_dialogues(args: DataArguments, source: str, *, allow_empty_truth: bool = False) -> list[Dialogue]:
+    """Dialogues of any source, read and filtered as the arguments say; those without a truth only where allowed."""
+    dialogues = load_dialogues(
+        source,
+        columns=args.columns,
+        split=args.split,
+        domain=args.domain,
+        limit=args.limit,
+        allow_empty_truth=allow_empty_truth,
+    )
     if args.only_new_items:
-        dialogues, dropped = only_new_items(dialogues)
+        dialogues, dropped = only_new_items(dialogues, keep_empty=allow_empty_truth)
         logger.info(
             "%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues
         )

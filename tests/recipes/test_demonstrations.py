@@ -217,3 +217,26 @@ def test_a_recording_that_lacks_a_dialogue(
 def test_nobody_to_write_lists(files: Files, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"name a teacher \(teacher_model\), or a recording \(raw_lists\)"):
         make(files, tmp_path, steps="remap")
+
+
+def test_dialogues_whose_truth_nobody_knows(files: Files, policy: Path, tmp_path: Path) -> None:
+    """Nothing to adjust by and nothing to score, but lists to learn from."""
+    unknown = tmp_path / "unknown.jsonl"
+    save_dialogues(unknown, [replace(dialogue, ground_truth=[]) for dialogue in load_dialogues(files.train)])
+    with pytest.raises(ValueError, match="Adjust needs the truth"):
+        make(files, tmp_path / "demos", **SIMULATED, dialogues=unknown)
+    make(files, tmp_path / "demos", **SIMULATED, dialogues=unknown, steps="remap,reflect")
+
+    metrics = json.loads((tmp_path / "demos" / "metrics.json").read_text(encoding="utf-8"))
+    assert {name: list(values) for name, values in metrics.items()} == {
+        step: ["in_catalog"] for step in ("teacher as is", "remap", "+ reflect")
+    }
+    settings = {**SMALL, **LORA, "model_name_or_path": policy, "output_dir": tmp_path / "sft"}
+    run(sft, catalog=files.catalog, dialogues=tmp_path / "demos" / "demonstrations.jsonl", **settings)
+
+
+def test_some_dialogues_without_a_truth_do_not_stop_the_others(files: Files, tmp_path: Path) -> None:
+    first, *others = load_dialogues(files.train)
+    some = tmp_path / "some.jsonl"
+    save_dialogues(some, [replace(first, ground_truth=[]), *others])
+    assert len(make(files, tmp_path / "demos", **SIMULATED, dialogues=some)) == len(others) + 1
