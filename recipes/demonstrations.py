@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DemonstrationArguments
-from rankrl.run.start import read_data, versions, write_manifest
+from rankrl.run.start import file_hash, read_data, versions, write_manifest
 from rankrl.run.teacher import TeacherWork
 from rankrl.teachers import TeacherConfig, TeacherError, load_teacher
 
@@ -76,7 +77,9 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         demonstrations = Demonstrations({"raw": raw.resolved(args.num_ranks)})
 
     output = Path(args.output_dir)
-    write_manifest(output, catalog, "", args, teacher_args)
+    inputs = (args.raw_lists, args.adjustment, args.recommend_template, args.metadata_template, args.judge_template)
+    hashes = {path: file_hash(path) for path in inputs if path}
+    write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=work.facts())
     if demonstrations.adjustment is not None and args.folds < 2:
         demonstrations.adjustment.save(output / "adjustment.npz", catalog)
     lists = named_lists(demonstrations, raw, catalog, args.num_ranks)
@@ -191,6 +194,9 @@ def cli() -> None:
         main(*TrlParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
     except TeacherError as error:
         sys.exit(f"{error}\nThe same command goes on from here.")
+    except KeyboardInterrupt:
+        print("\nstopped. What the teacher answered is kept; the same command goes on from there.")
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

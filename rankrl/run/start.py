@@ -154,7 +154,9 @@ def checkpoint_to_resume(training_args: Any) -> str | None:
     return None
 
 
-def write_manifest(output_dir: str | Path, catalog: Catalog, prompt_hash: str, *configs: Any, **facts: Any) -> None:
+def write_manifest(
+    output_dir: str | Path, catalog: Catalog, prompt_hash: str | None, *configs: Any, **facts: Any
+) -> None:
     """Write `manifest.json`: versions, effective settings, data and prompt hashes. Never a key or a token."""
     manifest = {
         "versions": versions(),

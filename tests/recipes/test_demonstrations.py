@@ -14,7 +14,8 @@ from datasets import load_dataset
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptTemplate, load_dialogues, save_dialogues
 from rankrl.demonstrations import Adjustment
-from recipes import sft
+from rankrl.run.start import file_hash
+from recipes import demonstrations, sft
 from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, run, trainer_of
 from tests.recipes.teaching import PROMPT, SIMULATED, asks, kinds, make
 from tests.teachers.server import ChatServer
@@ -195,6 +196,8 @@ def test_recorded_lists_need_no_teacher(
         titles = [item["title"] for item in row["lists"]["raw"]]
         assert titles == [catalog[number].title, "Ghost Barn", catalog[49].title]
     assert f"- lists: {path}" in (tmp_path / "run" / "card.md").read_text(encoding="utf-8")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["inputs"] == {str(path): file_hash(str(path))}
 
     with pytest.raises(ValueError, match=r"Reflect needs a judge; name a teacher, or leave it out: steps remap,adjust"):
         make(files, tmp_path / "run", config=config)
@@ -240,3 +243,16 @@ def test_some_dialogues_without_a_truth_do_not_stop_the_others(files: Files, tmp
     some = tmp_path / "some.jsonl"
     save_dialogues(some, [replace(first, ground_truth=[]), *others])
     assert len(make(files, tmp_path / "demos", **SIMULATED, dialogues=some)) == len(others) + 1
+
+
+def test_ctrl_c_says_how_to_go_on(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def press(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demonstrations, "encode", press)
+    with pytest.raises(SystemExit) as stopped:
+        make(files, tmp_path, **SIMULATED)
+    assert stopped.value.code == 130
+    assert "the same command goes on from there" in capsys.readouterr().out
