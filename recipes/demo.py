@@ -119,7 +119,7 @@ def learning_curves(root: Path) -> list[Curve]:
     sft, rl = (read_log(root / name) for name in ("sft", "rank_grpo"))
     groups = {f"ranks {group}": series(rl, f"hit/{group}") for group in ("1-5", "6-10")}
     return [
-        Curve("SFT: loss on the teacher's lists", "step", "loss", {"loss": series(sft, "loss")}),
+        Curve("SFT: loss on the demonstrations", "step", "loss", {"loss": series(sft, "loss")}),
         Curve("Rank-GRPO: hits of sampled lists, by rank", "step", "hit rate", groups, window=5),
         Curve(
             "Rank-GRPO: lists stay well-formed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,8 +148,9 @@ def write_card(
     Returns:
         Per step its metrics with intervals, as in the card.
     """
-    systems = measured_steps(demonstrations, raw, dialogues, truth, seen, len(catalog))
-    sections = {**statistics(demonstrations, raw, catalog), **facts}
+    scores = score_steps(demonstrations, raw, dialogues, truth, seen, len(catalog)) if any(truth) else {}
+    systems = measured_steps(demonstrations, raw, scores, [dialogue.id for dialogue in dialogues], truth, len(catalog))
+    sections = {**gains(scores), **statistics(demonstrations, raw, catalog), **facts}
     fitted_here = "adjust" in demonstrations.lists and not held_out
     notes = [FITTED_HERE] if fitted_here else []
     folder = Path(folder)
@@ -172,27 +174,37 @@ def write_card(
     return systems
 
 
+def gains(scores: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+    """What each step added to the one before it, paired, at the largest cut of NDCG up to 10."""
+    if len(scores) < 2:
+        return {}
+    steps = list(scores)
+    known = [name for name in scores[steps[0]].rows if name.startswith("ndcg@")]  # cuts above K are left out
+    metric = "ndcg@10" if "ndcg@10" in known else known[-1]
+    return {
+        f"What each step gained ({metric_label(metric)}, paired)": {
+            step: str(scores[step].differences(scores[before])[metric]) for before, step in pairwise(steps)
+        }
+    }
+
+
 def measured_steps(
     demonstrations: Demonstrations,
     raw: RawLists,
-    dialogues: Sequence[Dialogue],
+    scores: Mapping[str, Scores],
+    ids: Sequence[str],
     truth: Sequence[Mapping[int, float]],
-    seen: Sequence[Collection[int]],
     num_items: int,
 ) -> dict[str, dict[str, Any]]:
     """Per step every metric with its 95 % interval over dialogues; where no truth is known, the in-catalogue share."""
-    ids = [dialogue.id for dialogue in dialogues]
-    if not any(truth):
+    if not scores:
         names = [dialogue_of(row_id) for row_id in ids]
         shares = {
             step: in_catalog_share(ranked, _num_lines(step, ranked, raw))
             for step, ranked in demonstrations.lists.items()
         }
         return {_LABELS[step]: dict(bootstrap_means({"in_catalog": share}, names)) for step, share in shares.items()}
-    systems: dict[str, dict[str, Any]] = {
-        name: dict(scores.intervals())
-        for name, scores in score_steps(demonstrations, raw, dialogues, truth, seen, num_items).items()
-    }
+    systems: dict[str, dict[str, Any]] = {name: dict(step.intervals()) for name, step in scores.items()}
     for name, values in popularity_rows(demonstrations, truth, ids, num_items).items():
         systems.setdefault(name, {}).update(values)
     return systems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,17 @@ def test_the_page_does_not_speak_of_models_or_held_out_dialogues(parts: dict[str
     assert not re.search(r'class="best">\s*0\.\d+[^<]*<small>[^<]*</small></td>\s*</tr>', html), (
         "neither a popular list nor an unpopular one is the best"
     )
+
+
+def test_what_each_step_gained_is_the_paired_difference(parts: dict[str, Any], tmp_path: Path) -> None:
+    systems, markdown, _ = written(tmp_path, parts)
+    heading = markdown.index("## What each step gained (NDCG@")
+    metric = re.match(r"## What each step gained \(NDCG@(\d+), paired\)", markdown[heading:])
+    assert metric
+    steps = list(systems)[:-1]
+    for before, step in pairwise(steps):
+        gained = systems[step][f"ndcg@{metric[1]}"].mean - systems[before][f"ndcg@{metric[1]}"].mean
+        assert f"- {step}: {gained:.4f} [" in markdown
 
 
 def test_without_any_truth_only_the_catalogue_share_is_known(parts: dict[str, Any], tmp_path: Path) -> None:
