@@ -44,7 +44,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
     # Whatever can be wrong with the settings is found before the first call is paid for.
     settings, prompt = build_settings(args), PromptTemplate.load(args.prompt_template)
-    catalog, dialogues = read_data(args, allow_empty_truth=True)
+    catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
     teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
     resolver = TruthResolver(catalog, unknown_limit=args.unknown_limit)

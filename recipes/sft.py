@@ -84,7 +84,7 @@ def sft_dataset(
 def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) -> None:
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
-    catalog, dialogues = read_data(args, allow_empty_truth=True)
+    catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     if args.allow_unknown_items:
         dialogues = with_lists(dialogues)
     lists = demonstrations(catalog, dialogues, args.num_ranks, allow_unknown_items=args.allow_unknown_items)

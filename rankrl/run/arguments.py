@@ -50,6 +50,7 @@ class SFTArguments(DataArguments):
 
     Args:
         num_ranks: K, items in a list.
+        allow_empty_truth: also learn from demonstrations whose truth nobody knows.
         allow_unknown_items: imitate titles that the catalogue lacks too, and lists that are too short, as they are: to
             see what raw lists teach. Dialogues with an empty list are left out.
         tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
@@ -57,6 +58,7 @@ class SFTArguments(DataArguments):
     """
 
     num_ranks: int = field(default=20, metadata={"help": "K, items in a list."})
+    allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
     allow_unknown_items: bool = field(default=False, metadata={"help": "Imitate what is outside the catalogue too."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
     tiny_context: int = field(default=512, metadata={"help": "Longest input of tiny-gpt2, in tokens."})
@@ -95,6 +97,7 @@ class DemonstrationArguments(DataArguments):
         adjustment: use an earlier run's `adjustment.npz` instead of fitting.
         keep_seen: let mentioned items into the lists.
         unknown_limit: largest share of truth items that may be missing from the catalogue.
+        allow_empty_truth: also accept dialogues whose truth nobody knows. No score and no adjustment sees them.
         seed: of the judge's orders.
         dry_run: say what the teacher would be asked and what it would cost, and ask nothing.
     """
@@ -131,6 +134,7 @@ class DemonstrationArguments(DataArguments):
     adjustment: str | None = field(default=None, metadata={"help": "An earlier adjustment.npz."})
     keep_seen: bool = field(default=False, metadata={"help": "Let mentioned items into the lists."})
     unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
+    allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
     seed: int = field(default=0, metadata={"help": "Seed of the judge's orders."})
     dry_run: bool = field(default=False, metadata={"help": "Say what would be asked, and ask nothing."})
 

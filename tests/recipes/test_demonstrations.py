@@ -12,7 +12,7 @@ import yaml
 from datasets import load_dataset
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptTemplate, load_dialogues, save_dialogues
+from rankrl.data import Dialogue, DialogueError, PromptTemplate, load_dialogues, save_dialogues
 from rankrl.demonstrations import Adjustment
 from rankrl.run.start import file_hash
 from recipes import demonstrations, sft
@@ -226,23 +226,28 @@ def test_dialogues_whose_truth_nobody_knows(files: Files, policy: Path, tmp_path
     """Nothing to adjust by and nothing to score, but lists to learn from."""
     unknown = tmp_path / "unknown.jsonl"
     save_dialogues(unknown, [replace(dialogue, ground_truth=[]) for dialogue in load_dialogues(files.train)])
-    with pytest.raises(ValueError, match="Adjust needs the truth"):
+    with pytest.raises(DialogueError, match="ground_truth: got"):
         make(files, tmp_path / "demos", **SIMULATED, dialogues=unknown)
-    make(files, tmp_path / "demos", **SIMULATED, dialogues=unknown, steps="remap,reflect")
+    given = {"dialogues": unknown, "allow_empty_truth": True}
+    with pytest.raises(ValueError, match="Adjust needs the truth"):
+        make(files, tmp_path / "demos", **SIMULATED, **given)
+    make(files, tmp_path / "demos", **SIMULATED, **given, steps="remap,reflect")
 
     metrics = json.loads((tmp_path / "demos" / "metrics.json").read_text(encoding="utf-8"))
     assert {name: list(values) for name, values in metrics.items()} == {
         step: ["in_catalog"] for step in ("teacher as is", "remap", "+ reflect")
     }
     settings = {**SMALL, **LORA, "model_name_or_path": policy, "output_dir": tmp_path / "sft"}
-    run(sft, catalog=files.catalog, dialogues=tmp_path / "demos" / "demonstrations.jsonl", **settings)
+    demonstrated = tmp_path / "demos" / "demonstrations.jsonl"
+    run(sft, catalog=files.catalog, dialogues=demonstrated, allow_empty_truth=True, **settings)
 
 
 def test_some_dialogues_without_a_truth_do_not_stop_the_others(files: Files, tmp_path: Path) -> None:
     first, *others = load_dialogues(files.train)
     some = tmp_path / "some.jsonl"
     save_dialogues(some, [replace(first, ground_truth=[]), *others])
-    assert len(make(files, tmp_path / "demos", **SIMULATED, dialogues=some)) == len(others) + 1
+    rows = make(files, tmp_path / "demos", **SIMULATED, dialogues=some, allow_empty_truth=True)
+    assert len(rows) == len(others) + 1
 
 
 def test_ctrl_c_says_how_to_go_on(

@@ -41,7 +41,8 @@ def test_answers_stand_in_the_order_of_the_requests(cache: AnswerCache) -> None:
         assert len(server.calls) == 30
         assert teacher.budget.report() == {
             "calls": 30, "cached": 30, "prompt_tokens": 600, "completion_tokens": 300,
-            "refused": 0, "empty": 0, "cut": 0, "money": None,
+            "cached_prompt_tokens": 600, "cached_completion_tokens": 300,
+            "refused": 0, "empty": 0, "cut": 0, "money": None, "money_of_earlier_runs": None,
         }  # fmt: skip
 
 
