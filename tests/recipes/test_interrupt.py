@@ -36,21 +36,28 @@ def settings(files: Files, policy: Path) -> dict[str, Any]:
 def interrupted(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """`python recipes/sft.py`, stopped by Ctrl-C after its first step: directory, exit status, what it printed."""
     folder = tmp_path_factory.mktemp("interrupted")
+    command = [sys.executable, "recipes/sft.py", *flags(**settings, output_dir=folder / "sft")]
+    return folder / "sft", *press_ctrl_c(command, folder)
+
+
+def press_ctrl_c(command: list[str], folder: Path) -> tuple[int, str]:
+    """Run a recipe and press Ctrl-C after its first step, as a terminal does: exit status, what it printed."""
     process = subprocess.Popen(
-        [sys.executable, "recipes/sft.py", *flags(**settings, output_dir=folder / "sft")],
+        command,
         cwd=REPOSITORY,
         env=installed(folder / "packages"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     printed = []
     with process, process.stdout:
         for line in process.stdout:
             printed.append(line)
             if re.match(rf"\s+1/{STEPS}\s", line):
-                process.send_signal(signal.SIGINT)
-    return folder / "sft", process.returncode, "".join(printed)
+                os.killpg(process.pid, signal.SIGINT)
+    return process.returncode, "".join(printed)
 
 
 def test_it_stops_at_the_next_step_with_a_checkpoint(interrupted: tuple[Path, int, str]) -> None:
@@ -88,24 +95,11 @@ def test_processes_stop_together_after_the_same_step(settings: dict[str, Any], t
     """A terminal sends Ctrl-C to the launcher and to every process; the launcher then sends it to them once more."""
     config = REPOSITORY / "accelerate_configs" / "multi_cpu.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "--main_process_port=0"]
-    process = subprocess.Popen(
-        [*launch, "recipes/sft.py", *flags(**settings, output_dir=tmp_path / "sft", ddp_backend="gloo")],
-        cwd=REPOSITORY,
-        env=installed(tmp_path / "packages"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    printed = []
-    with process, process.stdout:
-        for line in process.stdout:
-            printed.append(line)
-            if re.match(rf"\s+1/{STEPS}\s", line):
-                os.killpg(process.pid, signal.SIGINT)
-    stopped = re.search(r"stopped after step (\d+) of 60", "".join(printed))
-    assert stopped, "".join(printed)
-    assert process.returncode != 0
+    training = flags(**settings, output_dir=tmp_path / "sft", ddp_backend="gloo")
+    status, printed = press_ctrl_c([*launch, "recipes/sft.py", *training], tmp_path)
+    stopped = re.search(r"stopped after step (\d+) of 60", printed)
+    assert stopped, printed
+    assert status != 0
     resumed = run_state(tmp_path / "sft" / f"checkpoint-{stopped[1]}")
     assert resumed["global_step"] == int(stopped[1]) < STEPS
 
