@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from catalog import Catalog
+from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
-from rankrl.rewards import RankReward
+from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
 from rankrl.run.arguments import RewardArguments
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
@@ -42,15 +44,21 @@ def prompt_dataset(renderer: PromptRenderer, dialogues: list[Dialogue]) -> Datas
                 "prompt": renderer.render(dialogue.messages).text,
                 "ground_truth": [item.to_struct() for item in dialogue.ground_truth],
                 "seen": [item.to_struct() for item in dialogue.seen],
+                "augmented": [item.to_struct() for item in dialogue.augmented or ()],
             }
             for dialogue in dialogues
         ]
     )
 
 
-def make_reward(args: RewardArguments, catalog: Catalog, num_ranks: int) -> RankReward:
-    """The reward that the arguments describe."""
-    return RankReward(
+def make_reward(args: RewardArguments, catalog: Catalog, dialogues: list[Dialogue], num_ranks: int) -> RankReward:
+    """The reward that the arguments describe, its labels checked against the catalogue."""
+    truth = [dialogue.ground_truth for dialogue in dialogues]
+    augmented = [dialogue.augmented for dialogue in dialogues]
+    labels = LabelSchedule(args.augmented_weight, args.label_schedule, args.stage_one)
+    if any(augmented) and not labels.weight:
+        logger.warning("the dialogues hold augmented labels, which do not count: augmented_weight is 0")
+    reward = RankReward(
         catalog,
         num_ranks,
         kind=args.reward,
@@ -58,7 +66,22 @@ def make_reward(args: RewardArguments, catalog: Catalog, num_ranks: int) -> Rank
         year_tolerance=args.year_tolerance,
         min_score=args.fuzzy_min_score,
         unknown_limit=args.unknown_limit,
+        labels=labels,
+        item_weights=popularity_weights(args, catalog, truth),
     )
+    reward.check_truth(truth, augmented)
+    return reward
+
+
+def popularity_weights(
+    args: RewardArguments, catalog: Catalog, truth: list[list[ItemReference]]
+) -> NDArray[np.float64] | None:
+    """What a hit on each item is worth, if the arguments want popular items to be worth less."""
+    if not args.popularity_power:
+        return None
+    resolved = resolve_truth(catalog, truth, year_tolerance=args.year_tolerance)
+    wanted = np.bincount([item for row in resolved for item in row], minlength=len(catalog))
+    return inverse_propensity_weights(wanted, args.popularity_power, args.popularity_cap)
 
 
 def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: ModelConfig) -> None:
@@ -77,12 +100,11 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
     )
     renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
 
-    reward = make_reward(args, catalog, training_args.num_ranks)
-    reward.check_truth([dialogue.ground_truth for dialogue in dialogues])
+    reward = make_reward(args, catalog, dialogues, training_args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     if checkpoint is not None:
         renderer.require_same_prompt(checkpoint, allow_mismatch=args.allow_prompt_mismatch)
-    training_args.remove_unused_columns = False  # the reward reads ground_truth and seen
+    training_args.remove_unused_columns = False  # the reward reads the labels and what was seen
     trainer = RankGRPOTrainer(
         model,
         reward,

@@ -107,6 +107,7 @@ def to_dataset(dialogues: Iterable[Dialogue]) -> Dataset:
             "messages": List({"role": text, "content": text}),
             "seen": items,
             "ground_truth": items,
+            "augmented": items,
             "recommendations": items,
         }
     )

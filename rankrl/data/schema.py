@@ -14,7 +14,8 @@ from typing import Any
 from catalog import ItemReference
 
 ROLES = ("user", "assistant")
-FIELDS = ("id", "domain", "messages", "seen", "ground_truth", "recommendations")
+FIELDS = ("id", "domain", "messages", "seen", "ground_truth", "augmented", "recommendations")
+OPTIONAL_ITEMS = ("augmented", "recommendations")
 REQUIRED = ("messages", "ground_truth")
 SHOWN_PROBLEMS = 20
 
@@ -66,6 +67,8 @@ class Dialogue:
         ground_truth: what the user really wanted. Empty only where nothing is to be learned or measured (serving).
         recommendations: a list to imitate in supervised fine-tuning, best first, if there is one.
         domain: the kind of item, such as `"movie"` or `"book"`.
+        augmented: what would suit the user though no one named it, with gains below 1 as a rule, if that was looked for
+            (`rankrl.labels`). Never part of what is measured.
 
     Items may be given in any form that `ItemReference.parse` takes.
 
@@ -84,6 +87,7 @@ class Dialogue:
     ground_truth: list[ItemReference]
     recommendations: list[ItemReference] | None = None
     domain: str | None = None
+    augmented: list[ItemReference] | None = None
 
     def __post_init__(self) -> None:
         problems: list[Problem] = []
@@ -95,8 +99,8 @@ class Dialogue:
         messages = _messages(self.messages, where, problems)
         items = {
             field: _items(getattr(self, field), where, field, problems)
-            for field in ("seen", "ground_truth", "recommendations")
-            if getattr(self, field) is not None or field != "recommendations"
+            for field in ("seen", "ground_truth", *OPTIONAL_ITEMS)
+            if getattr(self, field) is not None or field not in OPTIONAL_ITEMS
         }
         if problems:
             raise DialogueError(problems)
@@ -105,15 +109,17 @@ class Dialogue:
 
     def to_row(self) -> dict[str, Any]:
         """This dialogue as one row of a file, every item as a struct `{"id", "title", "year", "gain"}`."""
+        optional = {field: getattr(self, field) for field in OPTIONAL_ITEMS}
         return {
             "id": self.id,
             "domain": self.domain,
             "messages": [dict(message) for message in self.messages],
             "seen": [item.to_struct() for item in self.seen],
             "ground_truth": [item.to_struct() for item in self.ground_truth],
-            "recommendations": (
-                None if self.recommendations is None else [item.to_struct() for item in self.recommendations]
-            ),
+            **{
+                field: None if items is None else [item.to_struct() for item in items]
+                for field, items in optional.items()
+            },
         }
 
 
@@ -143,6 +149,7 @@ def dialogue_from_row(row: Mapping[str, Any], where: str, *, allow_empty_truth: 
             seen=_or_empty(row.get("seen")),
             ground_truth=_or_empty(truth),
             recommendations=row.get("recommendations"),
+            augmented=row.get("augmented"),
             domain=row.get("domain"),
         )
     except DialogueError as error:

@@ -230,11 +230,19 @@ class RankGRPOTrainer(GRPOTrainer):
         if scores is None:
             return
         there = present[:, : self.args.num_ranks].cpu().numpy()
-        seen = np.stack([there, scores.relevance > 0, (scores.ranked >= 0) & there, repeated.cpu().numpy() & there])
-        gathered = self._gather(seen.swapaxes(0, 1).astype(np.float64))  # (B, 4, K)
-        self._log_ranks(mode, "hit", gathered[:, 1])  # a rank that is missing is a miss
-        self._log_ranks(mode, "in_catalog", gathered[:, 2], gathered[:, 0])
-        self._log_ranks(mode, "repeat", gathered[:, 3], gathered[:, 0])
+        seen = {
+            "there": there,
+            "in_catalog": (scores.ranked >= 0) & there,
+            "repeat": repeated.cpu().numpy() & there,
+            "hit": scores.hits,
+            "reward_true": scores.relevance - scores.augmented,
+            "reward_augmented": scores.augmented,
+        }
+        gathered = self._gather(np.stack(list(seen.values()), axis=1).astype(np.float64))  # (B, 6, K)
+        by_name = dict(zip(seen, gathered.unbind(1), strict=True))
+        counted = by_name.pop("there")
+        for name, values in by_name.items():  # a rank that is missing is a miss, but neither in the catalogue nor out
+            self._log_ranks(mode, name, values, counted if name in ("in_catalog", "repeat") else None)
 
     def _log_loss(self, mode: str, metrics: dict[str, Tensor]) -> None:
         num_ranks = self.args.num_ranks

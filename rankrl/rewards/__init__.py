@@ -6,6 +6,10 @@ from rankrl.lazy import lazy_exports
 from rankrl.rewards.relevance import relevance  # not lazily: the module of the same name would hide the function
 
 if TYPE_CHECKING:
+    from rankrl.rewards.blend import LabelSchedule as LabelSchedule
+    from rankrl.rewards.blend import LabelWeights as LabelWeights
+    from rankrl.rewards.blend import blend_labels as blend_labels
+    from rankrl.rewards.popularity import inverse_propensity_weights as inverse_propensity_weights
     from rankrl.rewards.returns import rank_returns as rank_returns
     from rankrl.rewards.reward import RankReward as RankReward
     from rankrl.rewards.reward import RankScores as RankScores
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "blend": ["LabelSchedule", "LabelWeights", "blend_labels"],
+        "popularity": ["inverse_propensity_weights"],
         "returns": ["rank_returns"],
         "reward": ["RankReward", "RankScores"],
         "tokens": ["place_on_tokens"],

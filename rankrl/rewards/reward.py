@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from rankrl.rewards.blend import LabelSchedule, LabelWeights, blend_labels
 from rankrl.rewards.relevance import relevance
 from rankrl.rewards.returns import ReturnKind, check_return, rank_returns
 from rankrl.rewards.truth import TruthResolver
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_TRUE_ONLY = LabelWeights(1.0, 0.0)
 _PATIENCE = 50  # calls in a row without any reward before it is called a mistake rather than a hard task
 
 
@@ -29,13 +31,17 @@ class RankScores:
 
     Attributes:
         ranked: `(B, K)` int64, item ids in list order, -1 where a rank names nothing in the catalogue.
-        relevance: `(B, K)` float64, the gain of the item at each rank.
+        relevance: `(B, K)` float64, the gain of the item at each rank, by all labels that count.
+        hits: `(B, K)` bool, ranks that name an item the user really wanted, whatever that counts now.
+        augmented: `(B, K)` float64, the part of `relevance` that augmented labels pay: 0 where a true one pays as much.
         returns: `(B, K)` float64, what each rank is rewarded with.
         fuzzy: `(B, K)` bool, ranks whose item was found by fuzzy matching only.
     """
 
     ranked: NDArray[np.int64]
     relevance: NDArray[np.float64]
+    hits: NDArray[np.bool_]
+    augmented: NDArray[np.float64]
     returns: NDArray[np.float64]
     fuzzy: NDArray[np.bool_]
 
@@ -63,6 +69,9 @@ class RankReward:
         min_score: also accept fuzzy matches of at least this score (0-100, as `Catalog.match`). Off by default: it
             pays for misspelt titles. When on, the share of the reward it pays is logged.
         unknown_limit: share of the distinct wanted items that the catalogue may lack; see `TruthResolver`.
+        labels: how much augmented labels (the column `augmented`) count beside the true ones; by default they do not.
+        item_weights: `(N,)` in (0, 1], what a hit on each item is worth, such as `inverse_propensity_weights`; by
+            default all items are worth the same.
 
     Attributes:
         last_scores: what the lists of the latest call earned, for a trainer to log; None before the first call.
@@ -90,6 +99,8 @@ class RankReward:
         year_tolerance: int = 0,
         min_score: float | None = None,
         unknown_limit: float = 1.0,
+        labels: LabelSchedule | None = None,
+        item_weights: ArrayLike | None = None,
     ) -> None:
         if num_ranks < 1:
             raise ValueError(f"num_ranks is {num_ranks}; a list has at least one rank.")
@@ -101,7 +112,12 @@ class RankReward:
         self.per_rank = per_rank
         self.min_score = min_score
         self.__name__ = "rank_reward"  # TRL names its metrics after it
+        self.labels = labels or LabelSchedule()
+        self.item_weights = None if item_weights is None else _check_item_weights(item_weights, len(catalog))
         self._resolver = TruthResolver(catalog, year_tolerance=year_tolerance, unknown_limit=unknown_limit)
+        self._augmented_resolver = TruthResolver(
+            catalog, year_tolerance=year_tolerance, unknown_limit=unknown_limit, column="augmented", allow_empty=True
+        )
         self.last_scores: RankScores | None = None
         self._calls_without_reward = 0
         self._told_of_seen_truth = False
@@ -112,6 +128,8 @@ class RankReward:
         completions: Sequence[Any],
         ground_truth: Sequence[Iterable[Any]] | None = None,
         seen: Sequence[Iterable[Any] | None] | None = None,
+        augmented: Sequence[Iterable[Any] | None] | None = None,
+        trainer_state: Any = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[list[float]] | list[float]:
@@ -121,6 +139,9 @@ class RankReward:
             completions: B texts, or B conversations (`[{"role": "assistant", "content": ...}]`).
             ground_truth: per completion the references of the wanted items.
             seen: per completion the references of items that earn nothing; omit for none.
+            augmented: per completion the references of items that fit though no user named them, with their gains.
+                Read only where `labels` lets them count; then it must be there.
+            trainer_state: TRL's hook, `global_step` and `max_steps`: how far the training is, for `labels` that change.
             log_metric: TRL's hook for scalar metrics.
             **columns: further data-set columns, not used.
 
@@ -128,7 +149,8 @@ class RankReward:
             B lists of K floats, or B floats (their sums) with `per_rank=False`.
 
         Raises:
-            TypeError: if there is no `ground_truth`, or a completion is neither text nor a conversation.
+            TypeError: if there is no `ground_truth`, no `augmented` though it should count, no `trainer_state` though
+                labels change over training, or a completion is neither text nor a conversation.
             ValueError: if the columns differ in length or the truth cannot be used; see `TruthResolver.truth`.
         """
         if ground_truth is None:
@@ -137,30 +159,53 @@ class RankReward:
                 f"was given are {sorted(columns)}. Rename yours with dataset.rename_column(..., 'ground_truth'), "
                 "and keep remove_unused_columns=False."
             )
-        scores = self.last_scores = self.score(completions, ground_truth, seen)
+        if self.labels.weight > 0 and augmented is None:
+            raise TypeError(
+                f"RankReward is to count augmented labels (weight {self.labels.weight:g}), but there is no column "
+                f"`augmented`; the others are {sorted(columns)}. Make it with recipes/augment_labels.py, or set the "
+                "weight to 0."
+            )
+        weights = self.labels.at(_progress(trainer_state) if self.labels.changes else 0.0)
+        scores = self.last_scores = self.score(completions, ground_truth, seen, augmented, weights)
         if log_metric is not None and self.min_score is not None:
             log_metric(f"{self.__name__}/fuzzy_share", scores.fuzzy_share)
         rewards = scores.returns if self.per_rank else scores.returns.sum(axis=1)
         return rewards.tolist()
 
-    def check_truth(self, ground_truth: Sequence[Iterable[Any]]) -> None:
-        """Resolve the truth of a whole data set before training: one report, and one verdict on `unknown_limit`.
+    def check_truth(
+        self, ground_truth: Sequence[Iterable[Any]], augmented: Sequence[Iterable[Any] | None] | None = None
+    ) -> None:
+        """Resolve the labels of a whole data set before training: one report, and one verdict on `unknown_limit`.
 
         Without it the share is judged on the batches seen so far, the first of which may be unlucky.
 
         Raises:
-            ValueError: if nothing is in the catalogue, or more is missing than `unknown_limit` allows.
+            ValueError: if nothing is in the catalogue, more is missing than `unknown_limit` allows, or augmented labels
+                should count and no row has any.
         """
         self._resolver.truth(ground_truth)
+        if self.labels.weight > 0:
+            labels = self._augmented_resolver.truth([row or () for row in augmented or ()])
+            if not any(labels):
+                raise ValueError(
+                    f"augmented labels are to count (weight {self.labels.weight:g}), but none of the "
+                    f"{len(ground_truth)} rows has any. Make them with recipes/augment_labels.py, or set the "
+                    "weight to 0."
+                )
 
     def score(
         self,
         completions: Sequence[Any],
         ground_truth: Sequence[Iterable[Any]],
         seen: Sequence[Iterable[Any] | None] | None = None,
+        augmented: Sequence[Iterable[Any] | None] | None = None,
+        weights: LabelWeights = _TRUE_ONLY,
     ) -> RankScores:
-        """Return everything about a batch that the rewards come from, as arrays; arguments as in `__call__`."""
-        for name, column in (("ground_truth", ground_truth), ("seen", seen)):
+        """Return everything about a batch that the rewards come from, as arrays; arguments as in `__call__`.
+
+        `weights` says what true and augmented labels count.
+        """
+        for name, column in (("ground_truth", ground_truth), ("seen", seen), ("augmented", augmented)):
             if column is not None and len(column) != len(completions):
                 raise ValueError(f"{name} has {len(column)} rows for {len(completions)} completions; give one each.")
         texts = [completion_text(completion) for completion in completions]
@@ -169,8 +214,16 @@ class RankReward:
         if seen_items is not None:
             self._warn_of_seen_truth(truth, seen_items)
         ranked, fuzzy = self._match(texts)
-        gains = relevance(ranked, truth, seen=seen_items)
-        scores = RankScores(ranked, gains, rank_returns(gains, self.kind, self.gamma), fuzzy)
+        true_gains = gains = relevance(ranked, truth, seen=seen_items)
+        if augmented is not None and weights != _TRUE_ONLY:
+            labels = blend_labels(truth, self._augmented_resolver.truth([row or () for row in augmented]), weights)
+            gains = relevance(ranked, labels, seen=seen_items)
+        from_augmented = np.where(weights.true * true_gains < gains, gains, 0.0)
+        if self.item_weights is not None:
+            worth = np.where(ranked >= 0, self.item_weights[ranked], 0.0)
+            gains, from_augmented = gains * worth, from_augmented * worth
+        returns = rank_returns(gains, self.kind, self.gamma)
+        scores = RankScores(ranked, gains, true_gains > 0, from_augmented, returns, fuzzy)
         self._watch_for_silence(scores, texts)
         return scores
 
@@ -200,6 +253,26 @@ class RankReward:
                 self.num_ranks,
                 texts[0][:200],
             )
+
+
+def _progress(trainer_state: Any) -> float:
+    """Share of the training that is done, by TRL's state."""
+    if trainer_state is None or not getattr(trainer_state, "max_steps", 0) > 0:
+        raise TypeError(
+            "labels change over training, so RankReward must know how far it is: call it with trainer_state (TRL "
+            "does), an object with global_step and max_steps, or use a constant schedule."
+        )
+    return min(trainer_state.global_step / trainer_state.max_steps, 1.0)
+
+
+def _check_item_weights(weights: ArrayLike, num_items: int) -> NDArray[np.float64]:
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (num_items,) or not ((array > 0) & (array <= 1)).all():
+        raise ValueError(
+            f"item_weights have shape {array.shape}; expected one weight in (0, 1] for each of the {num_items} items, "
+            "such as inverse_propensity_weights(counts)."
+        )
+    return array
 
 
 def completion_text(completion: Any) -> str:

@@ -27,9 +27,19 @@ class TruthResolver:
         year_tolerance: years by which a reference may miss the catalogue's year.
         unknown_limit: share of the distinct references that may be unknown, in [0, 1]; above it the call is an error.
             Whatever the limit, it is an error if no reference is known at all: nothing could ever be earned.
+        column: what the rows are called in messages.
+        allow_empty: accept rows without a reference, as labels that complete a truth may be.
     """
 
-    def __init__(self, catalog: Catalog, *, year_tolerance: int = 0, unknown_limit: float = 1.0) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        year_tolerance: int = 0,
+        unknown_limit: float = 1.0,
+        column: str = "ground_truth",
+        allow_empty: bool = False,
+    ) -> None:
         if not 0 <= unknown_limit <= 1:
             raise ValueError(f"unknown_limit is {unknown_limit}; it is a share of the ground truth, from 0 to 1.")
         if year_tolerance < 0:
@@ -37,6 +47,8 @@ class TruthResolver:
         self.catalog = catalog
         self.year_tolerance = year_tolerance
         self.unknown_limit = unknown_limit
+        self.column = column
+        self.allow_empty = allow_empty
         self._items: dict[tuple[str | None, str | None, int | None], int] = {}
         self._unknown: list[ItemReference] = []
 
@@ -65,11 +77,11 @@ class TruthResolver:
         return _once_per_distinct_row(rows, self._seen_of_row)
 
     def _truth_of_row(self, row: Iterable[Any] | None, position: int) -> dict[int, float]:
-        references = _parse_row(row, position, column="ground_truth")
-        if not references:
+        references = _parse_row(row, position, column=self.column)
+        if not references and not self.allow_empty:
             raise ValueError(
-                f"ground_truth of row {position} is empty, so no list could ever earn anything there. "
-                "Drop such rows: dataset.filter(lambda row: row['ground_truth'])."
+                f"{self.column} of row {position} is empty, so no list could ever earn anything there. "
+                f"Drop such rows: dataset.filter(lambda row: row[{self.column!r}])."
             )
         truth: dict[int, float] = {}
         for reference in references:
@@ -94,8 +106,9 @@ class TruthResolver:
     def _report(self, *, num_empty: int, num_rows: int) -> None:
         share = len(self._unknown) / len(self._items)
         examples = ", ".join(_name(reference) for reference in self._unknown[:NUM_EXAMPLES])
+        kind = self.column.replace("_", "-")
         message = (
-            f"{len(self._unknown)} of {len(self._items)} distinct ground-truth items ({share:.1%}) are not in the "
+            f"{len(self._unknown)} of {len(self._items)} distinct {kind} items ({share:.1%}) are not in the "
             f"catalogue of {len(self.catalog)} items, for example {examples}. "
             f"{num_empty} of {num_rows} rows keep no item and can earn nothing."
         )

@@ -149,6 +149,14 @@ class RewardArguments(DataArguments):
         year_tolerance: accept a truth item whose year is off by so many years.
         unknown_limit: largest share of truth items that may be missing from the catalogue.
         fuzzy_min_score: also accept misspelt titles from this score (0-100) on; by default only exact ones count.
+        augmented_weight: what the gains of augmented labels (`augmented` in the dialogues) are multiplied by, 0 to 1; 0
+            leaves them out. Below a full weight set `scale_rewards: batch`: scaling by group would blow a rank at which
+            only augmented labels differ up to full size again.
+        label_schedule: `constant`; `linear`: the weight falls to 0; `two_stage`: augmented labels alone, then true ones
+            alone; `augmented_only`.
+        stage_one: share of the steps after which `two_stage` changes over.
+        popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike.
+        popularity_cap: and at most so many times as much as one on the most popular item.
     """
 
     reward: Literal["exp", "log"] = field(default="exp", metadata={"help": "Family of the return: exp or log."})
@@ -156,6 +164,13 @@ class RewardArguments(DataArguments):
     year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
     unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
     fuzzy_min_score: float | None = field(default=None, metadata={"help": "Accept misspelt titles from this score on."})
+    augmented_weight: float = field(default=0.0, metadata={"help": "Weight of augmented labels, 0 to 1."})
+    label_schedule: Literal["constant", "linear", "two_stage", "augmented_only"] = field(
+        default="constant", metadata={"help": "How the weight of labels changes over training."}
+    )
+    stage_one: float = field(default=0.5, metadata={"help": "Share of the steps that stage one takes (two_stage)."})
+    popularity_power: float = field(default=0.0, metadata={"help": "Pay less for popular items; 0: all alike."})
+    popularity_cap: float = field(default=10.0, metadata={"help": "Largest weight of a rare item."})
 
 
 @dataclass

@@ -28,6 +28,7 @@ def test_a_row_names_items_by_structs_with_four_fields() -> None:
         "messages": ASK,
         "seen": [],
         "ground_truth": [{"id": None, "title": "Heat", "year": 1995, "gain": 1.0}],
+        "augmented": None,
         "recommendations": [{"id": None, "title": "Up", "year": None, "gain": 1.0}],
     }
 
