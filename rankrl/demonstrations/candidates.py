@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
+from rankrl.encoders.top import top_columns
 from rankrl.rewards.relevance import is_seen
 
 
@@ -162,17 +163,6 @@ def mean_ranks(scores: ArrayLike | Candidates) -> NDArray[np.float64]:
         sums[items[np.argsort(-values, kind="stable")]] += np.arange(1, len(items) + 1)
         counts[items] += 1
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-
-
-def top_columns(scores: NDArray[np.float64], number: int) -> NDArray[np.int64]:
-    """The columns of the `number` highest of `(N,)` scores, ascending; of equal scores the first columns."""
-    if number >= len(scores):
-        return np.arange(len(scores))
-    border = len(scores) - number
-    least = np.partition(scores, border)[border]
-    above = np.flatnonzero(scores > least)
-    level = np.flatnonzero(scores == least)[: number - len(above)]
-    return np.sort(np.concatenate([above, level]))
 
 
 def as_scores(scores: ArrayLike) -> NDArray[np.floating]:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array, issparse
 
-from rankrl.demonstrations.candidates import Candidates, top_columns
+from rankrl.demonstrations.candidates import Candidates
 from rankrl.encoders import Vectors
+from rankrl.encoders.top import top_columns
 from rankrl.rewards.relevance import check_ranked, first_occurrence
 
 logger = logging.getLogger(__name__)

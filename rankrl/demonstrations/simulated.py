@@ -21,7 +21,7 @@ from rankrl.teachers import Answer, Messages
 OUTSIDE = 0.15  # share of the listed titles that are in no catalogue
 MISSPELT = 0.10
 WITHOUT_YEAR = 0.30
-JUDGE_NOISE = 0.8  # standard deviation, in levels of the -2..2 scale
+JUDGE_NOISE = 0.8  # standard deviation, in levels of a five-level scale
 JUDGE_POSITION = 0.7  # levels: the first place of a window is rated so much too high, the last so much too low
 
 # Words of invented titles; the first one tells the teacher which genre it made the title up for.
@@ -44,6 +44,7 @@ _INVENTED = {
 _PLACES = ("in Lisbon", "at Dawn", "for Two", "of the North", "Without End", "Again", "by the Sea", "at Number Nine")
 _BETWEEN = re.compile(r"<(dialogue|item)>\n(.*?)\n</\1>", re.DOTALL)
 _SHOWN = re.compile(r"<candidates>\n(.*?)\n</candidates>", re.DOTALL)
+_LEVEL = re.compile(r"^([+-]?\d+) = ", re.MULTILINE)
 _LENGTH = re.compile(r"Recommend exactly (\d+)")
 
 
@@ -79,7 +80,8 @@ class SimulatedTeacher:
         if taste is None:
             return "Could you tell me more about the films you like?"
         if shown := _SHOWN.search(request):
-            return self._ratings(taste, shown[1].split("\n"), rng)
+            levels = [int(level) for level in _LEVEL.findall(request[shown.end() :])]
+            return self._ratings(taste, shown[1].split("\n"), levels, rng, reasons="reason" in request[shown.end() :])
         length = _LENGTH.search(request[: between.start()] + request[between.end() :])
         return self._list(taste, text, int(length[1]) if length else 20, rng)
 
@@ -111,16 +113,23 @@ class SimulatedTeacher:
         words = ", ".join([*genres, *(kind for genre in genres[:1] for kind in KINDS[genre][:2])])
         return f"Keywords: {words}\nPlot: A film for people who ask for {KINDS[genres[0]][2]}."
 
-    def _ratings(self, taste: Taste, lines: list[str], rng: np.random.Generator) -> str:
+    def _ratings(
+        self, taste: Taste, lines: list[str], levels: list[int], rng: np.random.Generator, *, reasons: bool
+    ) -> str:
         if unknown := [line for line in lines if line not in self._item_of]:
             raise ValueError(
                 f"the simulated teacher rates only the bundled films, as title (year) on a line; got {unknown[0]!r}"
             )
         place = np.linspace(1, -1, len(lines)) if len(lines) > 1 else np.zeros(1)
         suits = self.world.match(taste)[[self._item_of[line] for line in lines]]
-        opinion = 4 * (suits - 0.5) + rng.normal(0, JUDGE_NOISE, len(lines)) + JUDGE_POSITION * place
-        levels = np.clip(np.rint(opinion), -2, 2).astype(int)
-        return "\n".join(f"{line}####{level}" for line, level in zip(lines, levels.tolist(), strict=True))
+        low, high = min(levels), max(levels)
+        opinion = low + (high - low) * suits + rng.normal(0, JUDGE_NOISE, len(lines)) + JUDGE_POSITION * place
+        rated = np.clip(np.rint(opinion), low, high).astype(int)
+        why = [f" | {self._main_genre(line)}" if reasons else "" for line in lines]
+        return "\n".join(f"{line}####{level}{of}" for line, level, of in zip(lines, rated.tolist(), why, strict=True))
+
+    def _main_genre(self, line: str) -> str:
+        return self.world.catalog[self._item_of[line]].metadata["genres"].split("|")[0]
 
 
 def make(config: Any) -> SimulatedTeacher:

@@ -1,0 +1,34 @@
+"""Augmented labels: what would suit the user of a dialogue, beside what the log happens to hold (arXiv 2508.05657).
+
+Retrieve the items nearest to a dialogue, score them, trust the scores as far as they find hidden true labels. What
+comes out is `augmented` of the dialogues; `rankrl.rewards` says how much it counts.
+"""
+
+from typing import TYPE_CHECKING
+
+from rankrl.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from rankrl.labels.augment import AugmentedLabels as AugmentedLabels
+    from rankrl.labels.augment import kept_labels as kept_labels
+    from rankrl.labels.augment import replace_at_random as replace_at_random
+    from rankrl.labels.augment import weigh_by_trust as weigh_by_trust
+    from rankrl.labels.retrieve import Retrieved as Retrieved
+    from rankrl.labels.retrieve import retrieve as retrieve
+    from rankrl.labels.score import Scored as Scored
+    from rankrl.labels.score import encoder_scores as encoder_scores
+    from rankrl.labels.score import teacher_scores as teacher_scores
+    from rankrl.labels.trust import CalibrationBin as CalibrationBin
+    from rankrl.labels.trust import Reliability as Reliability
+    from rankrl.labels.trust import calibration as calibration
+    from rankrl.labels.trust import reliability as reliability
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "augment": ["AugmentedLabels", "kept_labels", "replace_at_random", "weigh_by_trust"],
+        "retrieve": ["Retrieved", "retrieve"],
+        "score": ["Scored", "encoder_scores", "teacher_scores"],
+        "trust": ["CalibrationBin", "Reliability", "calibration", "reliability"],
+    },
+)
