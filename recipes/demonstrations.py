@@ -14,7 +14,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, Raw
 from rankrl.demonstrations.build import check_inputs
 from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.demonstrations.texts import NOTHING, dialogue_text, item_text
-from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of
-from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DemonstrationArguments
-from rankrl.run.start import file_hash, read_data, versions, write_manifest
+from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
 from rankrl.run.teacher import TeacherWork
+from rankrl.run.texts import make_encoder
 from rankrl.teachers import TeacherConfig, TeacherError, load_teacher
 
 logger = logging.getLogger("rankrl.demonstrations")
@@ -47,11 +46,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
     teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
-    resolver = TruthResolver(catalog, unknown_limit=args.unknown_limit)
-    known = [dialogue.ground_truth for dialogue in dialogues if dialogue.ground_truth]
-    resolved = iter(resolver.truth(known) if known else [])
-    truth = [next(resolved) if dialogue.ground_truth else {} for dialogue in dialogues]
-    seen = [set(row) for row in resolver.seen([dialogue.seen for dialogue in dialogues])]
+    truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
     check_inputs(settings, judge=teacher is not None, truth=any(truth), adjustment=adjustment is not None)
     work = TeacherWork.load(args, teacher, catalog, dialogues)
     if args.dry_run:
@@ -128,10 +123,7 @@ def encode(args: DemonstrationArguments, work: TeacherWork, raw: RawLists) -> tu
     the teacher where `describe` says so.
     """
     written = work.descriptions(raw)
-    item_texts = [
-        item_text(line, written.get(line, NOTHING) if own == NOTHING else own)
-        for line, own in zip(work.catalog.lines, work.known, strict=True)
-    ]
+    item_texts = work.texts.of_items(written)
     title_texts = [
         item_texts[item] if item >= 0 else item_text(title, written.get(title, NOTHING))
         for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
@@ -139,14 +131,6 @@ def encode(args: DemonstrationArguments, work: TeacherWork, raw: RawLists) -> tu
     encoder = make_encoder(args, item_texts)
     texts = (item_texts, title_texts, [dialogue_text(dialogue.messages) for dialogue in work.dialogues])
     return tuple(encoder.encode(part) for part in texts)  # type: ignore[return-value]
-
-
-def make_encoder(args: DemonstrationArguments, item_texts: Sequence[str]) -> Any:
-    """The encoder that the arguments name."""
-    if args.encoder == "tfidf":
-        return TfidfEncoder.fit(item_texts)
-    encoder = SentenceTransformerEncoder(args.encoder)
-    return CachedEncoder(encoder, args.vector_cache) if args.vector_cache else encoder
 
 
 def show_plan(work: TeacherWork) -> None:

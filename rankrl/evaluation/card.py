@@ -18,6 +18,7 @@ from rankrl.evaluation.pictures import CHOSEN, metric_label
 from rankrl.evaluation.report import write_report
 from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
 from rankrl.metrics import in_catalog_share
+from rankrl.teachers.rating_statistics import RatingStatistics
 
 if TYPE_CHECKING:
     from catalog import Catalog
@@ -155,7 +156,9 @@ def write_card(
     notes = [FITTED_HERE] if fitted_here else []
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "card.md").write_text(_markdown(systems, sections, notes), encoding="utf-8")
+    (folder / "card.md").write_text(
+        markdown_card("Demonstrations", systems, card_columns(systems), sections, notes), encoding="utf-8"
+    )
     num_ranks = demonstrations.final.shape[1]
     texts = _example_texts(demonstrations, raw, catalog, dialogues[:_NUM_EXAMPLES])
     write_report(
@@ -228,17 +231,7 @@ def statistics(demonstrations: Demonstrations, raw: RawLists, catalog: Catalog) 
         share = f"{demonstrations.overlap:.1%} of the lists' items would be there with all items as candidates, too"
         sections["Candidates"] = {"first dialogues, all items scored": share}
     if (ratings := demonstrations.ratings) is not None:
-        judge = ratings.statistics
-        sections["The judge"] = {
-            "requests": judge.requests,
-            "items rated": judge.items,
-            "correlation of rating and place": _known(judge.position_correlation, "+.3f"),
-            "flipped between orders": _known(judge.flipped, ".1%"),
-            "another level in another order": _known(judge.changed, ".1%"),
-            "never rated": _known(judge.unrated, ".1%"),
-            "requests without an answer": _known(judge.silent, ".1%"),
-            "lines that counted for nothing": ", ".join(f"{n} {why}" for why, n in judge.ignored.items()) or "none",
-        }
+        sections["The judge"] = judge_facts(ratings.statistics)
     if (adjustment := demonstrations.adjustment) is not None and demonstrations.reflected is not None:
         if (fit := adjustment.report) is not None:
             sections["Adjust"] = {
@@ -265,19 +258,48 @@ def card_columns(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name in ("in_catalog", *quality, "tail", "popularity") if name in there]
 
 
-def _markdown(
-    systems: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Mapping[str, Any]], notes: list[str]
+def judge_facts(judge: RatingStatistics) -> dict[str, Any]:
+    """How far a judge can be trusted, in words."""
+    return {
+        "requests": judge.requests,
+        "items rated": judge.items,
+        "correlation of rating and place": _known(judge.position_correlation, "+.3f"),
+        "flipped between orders": _known(judge.flipped, ".1%"),
+        "another level in another order": _known(judge.changed, ".1%"),
+        "never rated": _known(judge.unrated, ".1%"),
+        "requests without an answer": _known(judge.silent, ".1%"),
+        "lines that counted for nothing": ", ".join(f"{n} {why}" for why, n in judge.ignored.items()) or "none",
+    }
+
+
+def markdown_card(
+    title: str,
+    systems: Mapping[str, Mapping[str, Any]],
+    columns: Sequence[str],
+    sections: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str],
+    *,
+    rows: str = "step",
 ) -> str:
-    columns = card_columns(systems)
-    rows = [
-        "| step | " + " | ".join(metric_label(name) for name in columns) + " |",
+    """A card as Markdown: notes, a table of means with intervals, a list for each section.
+
+    Args:
+        title: the heading.
+        systems: per row of the table its metrics.
+        columns: the metrics shown.
+        sections: names and values by heading.
+        notes: sentences above the table.
+        rows: what a row of the table is.
+    """
+    table = [
+        f"| {rows} | " + " | ".join(metric_label(name) for name in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
         *(
             f"| {system} | " + " | ".join(_cell(values.get(name)) for name in columns) + " |"
             for system, values in systems.items()
         ),
     ]
-    text = ["# Demonstrations", "", "Means with 95 % intervals over dialogues.", *notes, "", *rows, ""]
+    text = [f"# {title}", "", "Means with 95 % intervals over dialogues.", *notes, "", *table, ""]
     for heading, values in sections.items():
         text += [f"## {heading}", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
     return "\n".join(text)

@@ -37,7 +37,7 @@ Systems = Mapping[str, Mapping[str, Any]]
 _BARS = ("ndcg@10", "recall@10")
 _FITS_80_COLUMNS = ("ndcg@5", "ndcg@10", "recall@10", "in_catalog", "repeats")
 _LOWER_IS_BETTER = ("repeats",)
-_NEITHER = ("lines", "tail", "popularity")
+_NEITHER = ("lines", "tail", "popularity", "labels", "by_chance")
 
 
 def comparison_table(systems: Systems, metrics: Sequence[str] | None = None, *, title: str | None = None) -> Table:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rankrl.labels.augment import kept_labels as kept_labels
     from rankrl.labels.augment import replace_at_random as replace_at_random
     from rankrl.labels.augment import weigh_by_trust as weigh_by_trust
-    from rankrl.labels.retrieve import Retrieved as Retrieved
-    from rankrl.labels.retrieve import retrieve as retrieve
+    from rankrl.labels.retrieval import Retrieved as Retrieved
+    from rankrl.labels.retrieval import retrieve as retrieve
     from rankrl.labels.score import Scored as Scored
     from rankrl.labels.score import encoder_scores as encoder_scores
     from rankrl.labels.score import teacher_scores as teacher_scores
@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "augment": ["AugmentedLabels", "kept_labels", "replace_at_random", "weigh_by_trust"],
-        "retrieve": ["Retrieved", "retrieve"],
+        "retrieval": ["Retrieved", "retrieve"],
         "score": ["Scored", "encoder_scores", "teacher_scores"],
         "trust": ["CalibrationBin", "Reliability", "calibration", "reliability"],
     },

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rankrl.labels.retrieve import Retrieved
+from rankrl.labels.retrieval import Retrieved
 from rankrl.teachers import JudgeTemplate, Teacher, rate
 from rankrl.teachers.rating import LABEL_SCALE
 from rankrl.teachers.rating_statistics import RatingStatistics

@@ -65,78 +65,116 @@ class SFTArguments(DataArguments):
 
 
 @dataclass
-class DemonstrationArguments(DataArguments):
-    """Stage 1: how a teacher's lists become demonstrations (arXiv 2510.20150, appendix A). The teacher is a
-    `TeacherConfig` beside this.
+class JudgedArguments(DataArguments):
+    """What stage 1 and label augmentation share: dialogues and items as texts, and a teacher who describes and judges.
+    The teacher is a `TeacherConfig` beside this.
 
     Args:
-        output_dir: folder for the demonstrations, the card and the adjustment.
-        raw_lists: a recording of the teacher's lists (JSONL with `id` and `raw`) instead of asking for them.
-        raw_where: (YAML) rows of the recording to use: `{prompt: general}`.
-        num_ranks: K, items in a demonstration.
-        teacher_ranks: titles that the teacher is asked for.
-        steps: `remap`, `remap,reflect`, `remap,adjust`, `remap,reflect,adjust`, or `none` for the raw lists.
+        output_dir: folder for the results.
         encoder: `tfidf`, or the name or directory of a sentence-transformers model.
         vector_cache: file that keeps the vectors of a sentence-transformers model.
         text_fields: (YAML) the catalogue's fields that describe an item; by default all with text.
-        describe: whom the teacher describes: `missing` (titles outside the catalogue and items without a description),
-            `outside` (only the former) or `none`.
+        describe: whom the teacher describes: `all` items, `missing` (items without a description), `outside` (titles
+            outside the catalogue, where lists name any) or `none`. `all` and `missing` include `outside`.
         retriever: `package.module:function`, title -> evidence for a description.
         teacher_domain: whose prompts to use: `movie`, `book` or `generic`.
-        recommend_template, metadata_template, judge_template: jinja2 files instead of them.
-        min_score: also take misspelt titles for items, from this score (0-100) on.
-        context_weight: λ of Remap.
-        num_candidates: M, items that are scored for each dialogue.
-        num_rated: N_r, items that Reflect has rated.
-        num_orders: in how many shuffled orders.
+        metadata_template, judge_template: jinja2 files instead of them.
+        num_orders: in how many shuffled orders candidates are rated.
         window: and how many at once.
-        rating_weight: γ of Reflect.
-        regularization: L2 weight of Adjust.
-        adjust_on: fit Adjust on the first so many dialogues.
-        folds: adjust every dialogue by the truth of the other folds.
-        adjustment: use an earlier run's `adjustment.npz` instead of fitting.
-        keep_seen: let mentioned items into the lists.
         unknown_limit: largest share of truth items that may be missing from the catalogue.
-        allow_empty_truth: also accept dialogues whose truth nobody knows. No score and no adjustment sees them.
+        allow_empty_truth: also accept dialogues whose truth nobody knows.
         seed: of the judge's orders.
         dry_run: say what the teacher would be asked and what it would cost, and ask nothing.
     """
 
     output_dir: str = field(default="runs/demonstrations", metadata={"help": "Folder for the results."})
-    raw_lists: str | None = field(default=None, metadata={"help": "Recorded lists (JSONL with id and raw)."})
-    raw_where: dict | None = field(default=None, metadata={"help": "Which rows of the recording (in YAML)."})
-    num_ranks: int = field(default=20, metadata={"help": "K, items in a demonstration."})
-    teacher_ranks: int = field(default=20, metadata={"help": "Titles the teacher is asked for."})
-    steps: str = field(default="remap,reflect,adjust", metadata={"help": "Which steps, separated by commas."})
     encoder: str = field(default="tfidf", metadata={"help": "tfidf, or a sentence-transformers model."})
     vector_cache: str | None = field(default=None, metadata={"help": "File that keeps vectors."})
     text_fields: list[str] | None = field(default=None, metadata={"help": "Catalogue fields that describe an item."})
-    describe: Literal["missing", "outside", "none"] = field(
+    describe: Literal["all", "missing", "outside", "none"] = field(
         default="missing", metadata={"help": "Whom the teacher describes."}
     )
     retriever: str | None = field(default=None, metadata={"help": "module:function, evidence on a title."})
     teacher_domain: Literal["movie", "book", "generic"] = field(
         default="movie", metadata={"help": "Whose teacher prompts to use."}
     )
-    recommend_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
     metadata_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
     judge_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
+    num_orders: int = field(default=2, metadata={"help": "Orders in which candidates are shown."})
+    window: int = field(default=100, metadata={"help": "Items in one request."})
+    unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
+    allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
+    seed: int = field(default=0, metadata={"help": "Seed of the judge's orders."})
+    dry_run: bool = field(default=False, metadata={"help": "Say what would be asked, and ask nothing."})
+
+
+@dataclass
+class DemonstrationArguments(JudgedArguments):
+    """Stage 1: how a teacher's lists become demonstrations (arXiv 2510.20150, appendix A).
+
+    Args:
+        raw_lists: a recording of the teacher's lists (JSONL with `id` and `raw`) instead of asking for them.
+        raw_where: (YAML) rows of the recording to use: `{prompt: general}`.
+        num_ranks: K, items in a demonstration.
+        teacher_ranks: titles that the teacher is asked for.
+        steps: `remap`, `remap,reflect`, `remap,adjust`, `remap,reflect,adjust`, or `none` for the raw lists.
+        recommend_template: a jinja2 file instead of the domain's.
+        min_score: also take misspelt titles for items, from this score (0-100) on.
+        context_weight: λ of Remap.
+        num_candidates: M, items that are scored for each dialogue.
+        num_rated: N_r, items that Reflect has rated.
+        rating_weight: γ of Reflect.
+        regularization: L2 weight of Adjust.
+        adjust_on: fit Adjust on the first so many dialogues.
+        folds: adjust every dialogue by the truth of the other folds.
+        adjustment: use an earlier run's `adjustment.npz` instead of fitting.
+        keep_seen: let mentioned items into the lists.
+    """
+
+    raw_lists: str | None = field(default=None, metadata={"help": "Recorded lists (JSONL with id and raw)."})
+    raw_where: dict | None = field(default=None, metadata={"help": "Which rows of the recording (in YAML)."})
+    num_ranks: int = field(default=20, metadata={"help": "K, items in a demonstration."})
+    teacher_ranks: int = field(default=20, metadata={"help": "Titles the teacher is asked for."})
+    steps: str = field(default="remap,reflect,adjust", metadata={"help": "Which steps, separated by commas."})
+    recommend_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
     min_score: float | None = field(default=None, metadata={"help": "Take misspelt titles for items from here on."})
     context_weight: float = field(default=1.0, metadata={"help": "Lambda of Remap."})
     num_candidates: int = field(default=1000, metadata={"help": "Items scored for each dialogue."})
     num_rated: int = field(default=100, metadata={"help": "Items rated in Reflect."})
-    num_orders: int = field(default=2, metadata={"help": "Orders in which they are shown."})
-    window: int = field(default=100, metadata={"help": "Items in one request."})
     rating_weight: float = field(default=0.5, metadata={"help": "Gamma of Reflect."})
     regularization: float = field(default=0.01, metadata={"help": "L2 weight of Adjust."})
     adjust_on: int | None = field(default=None, metadata={"help": "Fit Adjust on the first so many dialogues."})
     folds: int = field(default=0, metadata={"help": "Adjust by the truth of the other folds."})
     adjustment: str | None = field(default=None, metadata={"help": "An earlier adjustment.npz."})
     keep_seen: bool = field(default=False, metadata={"help": "Let mentioned items into the lists."})
-    unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
-    allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
-    seed: int = field(default=0, metadata={"help": "Seed of the judge's orders."})
-    dry_run: bool = field(default=False, metadata={"help": "Say what would be asked, and ask nothing."})
+
+
+@dataclass
+class LabelArguments(JudgedArguments):
+    """Augmented labels: which items would suit each dialogue, and how much they may count (arXiv 2508.05657).
+
+    Args:
+        scorer: who scores the retrieved items: `teacher`, `encoder` (similarity alone), or the directory of a local
+            scorer (recipes/tune_scorer.py).
+        num_candidates: items retrieved for each dialogue.
+        min_score: keep items scored at least so high, on a scale of 0 to 4.
+        trust: let labels count so much instead of measuring how often they find hidden true ones; needed where no
+            truth is known.
+        prior: how many hidden labels the source as a whole counts for in the trust of one dialogue.
+        reasons: have the teacher give a short reason for every score.
+        corrupt: share of the labels to replace by random items before trust is measured: an experiment on what a wrong
+            teacher does.
+    """
+
+    output_dir: str = field(default="runs/labels", metadata={"help": "Folder for the results."})
+    window: int = field(default=50, metadata={"help": "Items in one request."})
+    scorer: str = field(default="teacher", metadata={"help": "teacher, encoder, or a local scorer's directory."})
+    num_candidates: int = field(default=50, metadata={"help": "Items retrieved for each dialogue."})
+    min_score: float = field(default=3.5, metadata={"help": "Keep items scored so high, 0 to 4."})
+    trust: float | None = field(default=None, metadata={"help": "Trust labels so much instead of measuring it."})
+    prior: float = field(default=10.0, metadata={"help": "Hidden labels that the source as a whole counts for."})
+    reasons: bool = field(default=True, metadata={"help": "Ask for a short reason of every score."})
+    corrupt: float = field(default=0.0, metadata={"help": "Share of labels to replace at random (an experiment)."})
 
 
 @dataclass

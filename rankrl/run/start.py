@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,7 @@ from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
 from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
+from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DataArguments
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,21 @@ def read_dialogues(args: DataArguments, source: str, *, allow_empty_truth: bool 
             "%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues
         )
     return dialogues
+
+
+def resolve_dialogues(
+    catalog: Catalog, dialogues: Sequence[Dialogue], *, unknown_limit: float
+) -> tuple[list[dict[int, float]], list[set[int]]]:
+    """Per dialogue the true labels, empty where nobody knows them, and the ids of what was mentioned.
+
+    Raises:
+        ValueError: if more of the truth is missing from the catalogue than `unknown_limit` allows.
+    """
+    resolver = TruthResolver(catalog, unknown_limit=unknown_limit)
+    known = [dialogue.ground_truth for dialogue in dialogues if dialogue.ground_truth]
+    resolved = iter(resolver.truth(known) if known else [])
+    truth = [next(resolved) if dialogue.ground_truth else {} for dialogue in dialogues]
+    return truth, resolver.seen([dialogue.seen for dialogue in dialogues])
 
 
 def require_joined_processes(training_args: Any) -> None:

@@ -13,18 +13,16 @@ from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.demonstrations import RawLists, read_lists
 from rankrl.demonstrations.build import Judge
-from rankrl.demonstrations.texts import NOTHING, Retriever, catalog_metadata, describe, describe_requests
 from rankrl.run.arguments import DemonstrationArguments
+from rankrl.run.texts import ItemTexts
 from rankrl.teachers import (
     JudgeTemplate,
     Messages,
     Metadata,
-    MetadataTemplate,
     Ratings,
     RecommendTemplate,
     Teacher,
     judge_requests,
-    load_object,
     load_recorded_texts,
     plan_showings,
     rate,
@@ -43,18 +41,16 @@ class TeacherWork:
         teacher: who is asked; None where a recording is enough.
         catalog: N items.
         dialogues: D dialogues.
-        known: what the catalogue itself says of each item.
+        texts: what is known of the items.
     """
 
     args: DemonstrationArguments
     teacher: Teacher | None
     catalog: Catalog
     dialogues: Sequence[Dialogue]
-    known: Sequence[Metadata]
+    texts: ItemTexts
     recommend: RecommendTemplate
-    metadata: MetadataTemplate
     judging: JudgeTemplate
-    retriever: Retriever | None
 
     @classmethod
     def load(
@@ -72,11 +68,9 @@ class TeacherWork:
             teacher,
             catalog,
             dialogues,
-            catalog_metadata(catalog, args.text_fields),
+            ItemTexts(args, catalog),
             RecommendTemplate.load(args.recommend_template or args.teacher_domain),
-            MetadataTemplate.load(args.metadata_template or args.teacher_domain),
             JudgeTemplate.load(args.judge_template or args.teacher_domain),
-            load_object(args.retriever) if args.retriever else None,
         )
 
     def raw_lists(self) -> RawLists:
@@ -95,11 +89,8 @@ class TeacherWork:
         return raw
 
     def descriptions(self, raw: RawLists) -> Mapping[str, Metadata]:
-        """Line -> what the teacher wrote of it: of items without a description and of titles outside the catalogue."""
-        if self.teacher is None:
-            return {}
-        wanted = self._undescribed(raw)
-        return dict(zip(wanted, describe(self.teacher, wanted, self.metadata, self.retriever), strict=True))
+        """Line -> what the teacher wrote of it: of items that it is to describe and of titles outside the catalogue."""
+        return self.texts.describe(self.teacher, self._undescribed(raw))
 
     def judge(self) -> Judge | None:
         """What rates candidates: the teacher, shown each dialogue with some of the catalogue's lines."""
@@ -131,7 +122,7 @@ class TeacherWork:
         plans = {} if self.args.raw_lists else {LISTS: estimate(self._list_requests())}
         if self.args.steps != "none":
             raw = self.raw_lists() if _all_answered(plans) else None
-            plans[DESCRIPTIONS] = estimate(describe_requests(self._undescribed(raw), self.metadata))
+            plans[DESCRIPTIONS] = estimate(self.texts.requests(self._undescribed(raw)))
         if "reflect" in self.args.steps:
             plans[RATINGS] = estimate(self._rating_requests())
         return plans
@@ -146,10 +137,7 @@ class TeacherWork:
     def facts(self) -> dict[str, Any]:
         """Who wrote the lists, who described and judged, and what that cost in this run, for the card."""
         facts: dict[str, Any] = {"lists": self.args.raw_lists} if self.args.raw_lists else {}
-        if self.teacher is not None:
-            budget = getattr(self.teacher, "budget", None)
-            facts |= {"name": self.teacher.name, **(budget.report() if budget else {})}
-        return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+        return facts | teacher_facts(self.teacher)
 
     def _replies(self) -> list[str | None]:
         path = self.args.raw_lists
@@ -177,12 +165,19 @@ class TeacherWork:
 
     def _undescribed(self, raw: RawLists | None) -> list[str]:
         """What the teacher is to describe; of titles outside the catalogue those that are known yet."""
-        lines = []
-        if self.args.describe == "missing":
-            lines += [line for line, own in zip(self.catalog.lines, self.known, strict=True) if own == NOTHING]
+        lines = self.texts.undescribed()
         if self.args.describe != "none" and raw is not None:
             lines += [title for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True) if item < 0]
         return list(dict.fromkeys(lines))
+
+
+def teacher_facts(teacher: Teacher | None) -> dict[str, Any]:
+    """Who was asked, and what that cost in this run, for a card."""
+    if teacher is None:
+        return {}
+    budget = getattr(teacher, "budget", None)
+    facts = {"name": teacher.name, **(budget.report() if budget else {})}
+    return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
 
 
 def _all_answered(plans: Mapping[str, Any]) -> bool:

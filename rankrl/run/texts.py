@@ -1,0 +1,68 @@
+"""The texts of a run's items, titles and dialogues, and the encoder that compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from catalog import Catalog
+from rankrl.demonstrations.texts import NOTHING, Retriever, catalog_metadata, describe, describe_requests, item_text
+from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
+from rankrl.run.arguments import JudgedArguments
+from rankrl.teachers import Messages, Metadata, MetadataTemplate, Teacher, load_object
+
+
+class ItemTexts:
+    """What is known of the catalogue's items, and what a teacher writes of the rest.
+
+    Args:
+        args: which fields, whom to describe, how to ask.
+        catalog: N items.
+
+    Attributes:
+        known: what the catalogue itself says of each item.
+
+    Raises:
+        ValueError, OSError: if a template or the retriever is unusable, or a field is in no item.
+    """
+
+    def __init__(self, args: JudgedArguments, catalog: Catalog) -> None:
+        self.args = args
+        self.catalog = catalog
+        self.known = catalog_metadata(catalog, args.text_fields)
+        self.template = MetadataTemplate.load(args.metadata_template or args.teacher_domain)
+        self.retriever: Retriever | None = load_object(args.retriever) if args.retriever else None
+
+    def undescribed(self) -> list[str]:
+        """Lines of the items that the teacher is to describe."""
+        lines = self.catalog.lines
+        if self.args.describe == "all":
+            return list(dict.fromkeys(lines))
+        if self.args.describe == "missing":
+            return list(dict.fromkeys(line for line, own in zip(lines, self.known, strict=True) if own == NOTHING))
+        return []
+
+    def requests(self, lines: Sequence[str]) -> list[Messages]:
+        """The requests that `describe` makes. Of a retriever nothing is asked: its evidence is not in them."""
+        return describe_requests(lines, self.template)
+
+    def describe(self, teacher: Teacher | None, lines: Sequence[str]) -> dict[str, Metadata]:
+        """What the teacher writes of some lines, in the catalogue or not; without a teacher nothing."""
+        if teacher is None:
+            return {}
+        return dict(zip(lines, describe(teacher, lines, self.template, self.retriever), strict=True))
+
+    def of_items(self, written: Mapping[str, Metadata]) -> list[str]:
+        """The text of every item: what the teacher wrote of it, else what the catalogue says."""
+        return [
+            item_text(line, own if (told := written.get(line, NOTHING)) == NOTHING else told)
+            for line, own in zip(self.catalog.lines, self.known, strict=True)
+        ]
+
+
+def make_encoder(args: JudgedArguments, item_texts: Sequence[str]) -> Any:
+    """The encoder that the arguments name; TF-IDF learns its words from the items."""
+    if args.encoder == "tfidf":
+        return TfidfEncoder.fit(item_texts)
+    encoder = SentenceTransformerEncoder(args.encoder)
+    return CachedEncoder(encoder, args.vector_cache) if args.vector_cache else encoder

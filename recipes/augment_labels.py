@@ -1,0 +1,234 @@
+"""Augmented labels: which items would suit the user of each dialogue, beside those that the log names.
+
+    python recipes/augment_labels.py --config recipes/configs/augment_labels.yaml --catalog CATALOG \\
+        --dialogues TRAIN.jsonl --dry_run true      # what will be asked, and what it costs
+    python recipes/augment_labels.py ...            # the same without --dry_run
+    accelerate launch recipes/rank_grpo.py --dialogues runs/labels/labels.jsonl --augmented_weight 0.5 ...
+
+Every answer is kept (`teacher_cache`), so a run that was stopped goes on where it was, at no further cost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from trl import TrlParser
+
+from catalog import Catalog, ItemReference
+from rankrl.data import Dialogue, save_dialogues
+from rankrl.demonstrations.texts import dialogue_text
+from rankrl.evaluation import comparison_table
+from rankrl.evaluation.label_card import COLUMNS, write_label_card
+from rankrl.labels import (
+    AugmentedLabels,
+    Retrieved,
+    Scored,
+    encoder_scores,
+    kept_labels,
+    replace_at_random,
+    retrieve,
+    teacher_scores,
+    weigh_by_trust,
+)
+from rankrl.labels.score import candidate_lines
+from rankrl.run.arguments import LabelArguments
+from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
+from rankrl.run.teacher import teacher_facts
+from rankrl.run.texts import ItemTexts, make_encoder
+from rankrl.teachers import (
+    JudgeTemplate,
+    Messages,
+    Teacher,
+    TeacherConfig,
+    TeacherError,
+    judge_requests,
+    load_teacher,
+    plan_showings,
+)
+from rankrl.teachers.rating import LABEL_SCALE
+
+logger = logging.getLogger("rankrl.augment_labels")
+console = Console()
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Who says how well items suit a dialogue: a teacher, or the encoder that retrieved them."""
+
+    args: LabelArguments
+    catalog: Catalog
+    dialogues: Sequence[Dialogue]
+    teacher: Teacher | None
+    judging: JudgeTemplate
+
+    def score(self, retrieved: Retrieved) -> Scored:
+        """The retrieved items of every dialogue with their scores."""
+        if self.args.scorer == "encoder":
+            return encoder_scores(retrieved, encoder_name(self.args))
+        assert self.teacher is not None  # main
+        return teacher_scores(
+            self.teacher,
+            [dialogue.messages for dialogue in self.dialogues],
+            retrieved.items,
+            self.catalog.lines,
+            template=self.judging,
+            num_orders=self.args.num_orders,
+            window=self.args.window,
+            seed=self.args.seed,
+            reasons=self.args.reasons,
+        )
+
+    def requests(self, retrieved: Retrieved) -> list[Messages]:
+        """What the teacher would be asked."""
+        candidates = candidate_lines(retrieved.items, self.catalog.lines)
+        showings = plan_showings(
+            candidates, num_orders=self.args.num_orders, window=self.args.window, seed=self.args.seed
+        )
+        messages = [dialogue.messages for dialogue in self.dialogues]
+        return judge_requests(
+            messages, candidates, showings, template=self.judging, scale=LABEL_SCALE, reasons=self.args.reasons
+        )
+
+
+def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels | None:
+    """Write the dialogues with `augmented`, and a card, to `args.output_dir`."""
+    # Whatever can be wrong with the settings is found before the first call is paid for.
+    catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
+    truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
+    check_settings(args, any(truth))
+    teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
+    if teacher is None and args.scorer == "teacher":
+        raise ValueError("nobody scores: name a teacher (teacher_model), or set scorer to encoder")
+    texts = ItemTexts(args, catalog)
+    scorer = Scorer(args, catalog, dialogues, teacher, JudgeTemplate.load(args.judge_template or args.teacher_domain))
+
+    undescribed = texts.undescribed() if teacher is not None else []
+    if args.dry_run and show_descriptions(teacher, texts.requests(undescribed)):
+        return None
+    item_texts = texts.of_items(texts.describe(teacher, undescribed))
+    encoder = make_encoder(args, item_texts)
+    requests = encoder.encode([dialogue_text(dialogue.messages) for dialogue in dialogues])
+    retrieved = retrieve(requests, encoder.encode(item_texts), args.num_candidates, exclude=seen)
+    if args.dry_run:
+        show_plan("scores", teacher, scorer.requests(retrieved))
+        return None
+
+    scored = scorer.score(retrieved)
+    labels = kept_labels(scored, args.min_score)
+    if args.corrupt:
+        logger.warning("%.0f %% of the labels are replaced by random items (corrupt)", 100 * args.corrupt)
+        labels = replace_at_random(labels, len(catalog), args.corrupt, seed=args.seed)
+    augmented = weigh_by_trust(labels, truth, len(catalog), prior=args.prior, trust=args.trust)
+
+    output = Path(args.output_dir)
+    hashes = {path: file_hash(path) for path in (args.metadata_template, args.judge_template) if path}
+    write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=teacher_facts(teacher))
+    save_dialogues(output / "labels.jsonl", with_labels(dialogues, augmented, catalog))
+    sources = {scored.source: labels}
+    if args.scorer != "encoder":
+        alone = f"{encoder_name(args)} alone"
+        sources[alone] = kept_labels(encoder_scores(retrieved, alone), args.min_score)
+    systems = write_label_card(
+        output,
+        scored=scored,
+        augmented=augmented,
+        sources=sources,
+        dialogues=dialogues,
+        truth=truth,
+        catalog=catalog,
+        facts={"Teacher": teacher_facts(teacher), "Settings": settings_of(args), "Versions": versions()},
+    )
+    save_metrics(output / "metrics.json", systems, augmented)
+    if systems:
+        console.print(comparison_table(systems, COLUMNS, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
+    console.print(f"Dialogues with augmented labels, and their card: [bold]{output}[/bold]")
+    return augmented
+
+
+def check_settings(args: LabelArguments, truth_is_known: bool) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ValueError: if trust has to be measured and no truth is known, or a share is out of range.
+    """
+    if args.trust is None and not truth_is_known:
+        raise ValueError(
+            "trust is measured by how often labels find true ones, and no dialogue has any: say how much the labels "
+            "may count, such as --trust 0.3"
+        )
+    if not 0 <= args.corrupt <= 1:
+        raise ValueError(f"corrupt is {args.corrupt}; expected a share of the labels, 0 to 1")
+    if args.scorer not in ("teacher", "encoder"):
+        raise ValueError(f"scorer is {args.scorer!r}; expected teacher or encoder")
+
+
+def with_labels(dialogues: Sequence[Dialogue], augmented: AugmentedLabels, catalog: Catalog) -> list[Dialogue]:
+    """The dialogues with what was found for them."""
+    rows = []
+    for dialogue, labels in zip(dialogues, augmented.labels, strict=True):
+        items = [(catalog[item], gain) for item, gain in labels.items()]
+        found = [ItemReference(item.key, item.title, item.year, round(gain, 6)) for item, gain in items]
+        rows.append(replace(dialogue, augmented=found))
+    return rows
+
+
+def encoder_name(args: LabelArguments) -> str:
+    """What cards call the encoder."""
+    return "TF-IDF" if args.encoder == "tfidf" else Path(args.encoder).name
+
+
+def show_descriptions(teacher: Teacher | None, requests: list[Messages]) -> bool:
+    """Print what descriptions would cost; is there any to be paid for before items can be retrieved?"""
+    if not requests or not show_plan("descriptions", teacher, requests):
+        return False
+    console.print("Scores can be counted once the descriptions are in the cache: run with --dry_run false.")
+    return True
+
+
+def show_plan(heading: str, teacher: Teacher | None, requests: list[Messages]) -> int:
+    """Print what the teacher would be asked, and return the number of calls that cost something."""
+    estimate = getattr(teacher, "estimate", None)
+    if estimate is None:
+        console.print(f"{heading}: {len(requests):,} requests to a teacher that costs nothing", highlight=False)
+        return 0
+    plan = estimate(requests)
+    console.rule(heading)
+    console.print(str(plan), highlight=False, markup=False, soft_wrap=True)  # requests to the letter
+    return plan.calls
+
+
+def settings_of(args: LabelArguments) -> dict[str, Any]:
+    """The settings that decide a label, for the card."""
+    names = ("scorer", "encoder", "describe", "num_candidates", "min_score", "num_orders", "window", "trust", "prior")
+    return {name: getattr(args, name) for name in (*names, *(("corrupt",) if args.corrupt else ()))}
+
+
+def save_metrics(path: Path, systems: dict[str, dict[str, Any]], augmented: AugmentedLabels) -> None:
+    """Metrics with intervals, and the trust, as JSON."""
+    plain = {name: {metric: value.to_json() for metric, value in row.items()} for name, row in systems.items()}
+    trust = augmented.reliability.source if augmented.reliability else None
+    path.write_text(json.dumps({"sources": plain, "trust": trust}, indent=1) + "\n", encoding="utf-8")
+
+
+def cli() -> None:
+    """Parse YAML and flags, and augment."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    try:
+        main(*TrlParser((LabelArguments, TeacherConfig)).parse_args_and_config())
+    except TeacherError as error:
+        sys.exit(f"{error}\nThe same command goes on from here.")
+    except KeyboardInterrupt:
+        print("\nstopped. What the teacher answered is kept; the same command goes on from there.")
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    cli()
