@@ -114,6 +114,48 @@ def bootstrap_difference(
     return bootstrap_mean(values - baseline, dialogues, level=level, num_samples=num_samples, seed=seed)
 
 
+def bootstrap_over_seeds(
+    values: Sequence[ArrayLike],
+    dialogues: Sequence[Sequence[str]],
+    *,
+    level: float = 0.95,
+    num_samples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean over training runs of their means over rows, with an interval for both kinds of chance.
+
+    A draw takes runs with replacement, and in each run that it took dialogues with replacement. For a paired
+    difference of two systems, pass the differences row by row, of runs with the same seed.
+
+    Args:
+        values: per run `(B,)`, one value per row.
+        dialogues: per run B names; rows with the same name are drawn together.
+        level, num_samples, seed: as for `bootstrap_mean`.
+
+    Returns:
+        `Interval`. With a single run it is that of `bootstrap_mean`, up to the draws. Few runs make it too narrow
+        rather than too wide: five runs say little of their own spread.
+
+    Raises:
+        ValueError: if there is no run, or a run's rows cannot be used.
+    """
+    if not values or len(values) != len(dialogues):
+        raise ValueError(f"got values of {len(values)} runs and names of {len(dialogues)}; give both for every run.")
+    runs = [_sum_by_dialogue(row, names) for row, names in zip(values, dialogues, strict=True)]
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(runs), size=(num_samples, len(runs)))
+    means = np.empty(drawn.shape)
+    for run, (sums, counts) in enumerate(runs):
+        taken = drawn == run
+        sizes = _batch_sizes(int(taken.sum()), len(sums))
+        means[taken] = np.concatenate(
+            [np.empty(0), *(_resampled_means(sums[:, None], counts, size, rng)[:, 0] for size in sizes)]
+        )
+    low, high = np.quantile(means.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    mean = np.mean([sums.sum() / counts.sum() for sums, counts in runs])
+    return Interval(float(mean), float(low), float(high))
+
+
 def _sum_by_dialogue(values: ArrayLike, dialogues: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each dialogue's sum of values and number of rows, `(C,)` each."""
     values = np.asarray(values, dtype=np.float64)

@@ -29,6 +29,7 @@ OLD, RECENT = 1975, 2000  # "old": before 1975; "recent": from 2000 on
 POPULARITY = 1.4  # exponent of the long tail: the film at popularity rank r of its genre weighs r ** -1.4
 TEACHER_TASTE = 6.0  # the teacher keeps to the genres asked for
 TEACHER_POPULARITY = 0.5
+FITS = 0.75  # a film fits a taste from this match on: its main genre is one that was asked for, and nothing spoils it
 DEMAND = 0.4  # exponent of the long tail over genres
 
 
@@ -154,6 +155,13 @@ class Simulation:
             weights[GENRES.index(taste.disliked)] = DISLIKE
         of_era = {"old": self.years < OLD, "recent": self.years >= RECENT}.get(taste.era or "", 0.0)
         return self.genres @ weights + ERA * of_era
+
+    def fits(self, taste: Taste) -> np.ndarray:
+        """Which films fit a taste, whether anybody would choose them or not: bool (N,).
+
+        What augmented labels should find, and what no real data can tell.
+        """
+        return self.match(taste) >= FITS
 
     def choice_probabilities(self, taste: Taste, seen: Collection[int] = ()) -> np.ndarray:
         """p(item | user) of the user's next choice: float64 (N,); 0 for the seen item ids."""

@@ -1,0 +1,230 @@
+"""What augmented labels do to training: the demo with its simulated users, whose hidden tastes are known. Takes hours.
+
+    python -m benchmarks.label_study --output runs/label_study --seeds 0 1 2 3 4 --jobs 2
+    python -m benchmarks.label_study --output runs/label_study --seeds 0 1 2 3 4 --report    # of what is there
+
+Every seed is a world of its own: users, teacher, demonstrations, SFT model, labels. All arms of a seed start at the
+same SFT model and see the same prompts in the same order for as many steps. What has finished is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from catalog import Catalog
+from rankrl.data import Dialogue, load_dialogues
+from rankrl.data.simulation import Simulation
+from rankrl.data.simulation.requests import read_taste
+from rankrl.evaluation import Scores, evaluate
+from rankrl.evaluation.significance import Interval, bootstrap_over_seeds
+from rankrl.metrics import Popularity
+from rankrl.rewards import resolve_truth
+from recipes.demo import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_data
+
+METRICS = ("ndcg@10", "recall@10", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")
+BASELINE = "true labels only"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run.
+
+    Attributes:
+        name: its folder.
+        labels: folder of the labelled dialogues.
+        start: folder of the model it starts from.
+        share: of the steps that an arm has.
+        flags: what differs from the demo's Rank-GRPO.
+    """
+
+    name: str
+    labels: str = "labels"
+    start: str = "sft"
+    share: float = 1.0
+    flags: tuple[str, ...] = ()
+
+
+BATCH_SCALE = ("--scale_rewards", "batch")
+AUGMENTED_ONLY = (*BATCH_SCALE, "--label_schedule", "augmented_only", "--augmented_weight", "1.0")
+BLENDED = (*BATCH_SCALE, "--augmented_weight", "0.5")
+ARMS: dict[str, tuple[Stage, ...]] = {
+    BASELINE: (Stage("true"),),
+    "augmented only": (Stage("augmented", flags=AUGMENTED_ONLY),),
+    "blended": (Stage("blended", flags=BLENDED),),
+    "two-stage": (
+        Stage("two_stage_first", share=0.5, flags=AUGMENTED_ONLY),
+        Stage("two_stage", start="two_stage_first", share=0.5),
+    ),
+    "blended, half of the labels wrong": (Stage("blended_wrong", labels="labels_wrong", flags=BLENDED),),
+}
+
+
+def main() -> None:
+    """Run what has not been run, then report."""
+    parser = argparse.ArgumentParser("python -m benchmarks.label_study", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("runs/label_study"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--train", type=int, default=8000, help="simulated dialogues to train on")
+    parser.add_argument("--test", type=int, default=400, help="held-out dialogues")
+    parser.add_argument("--steps", type=int, default=60, help="of Rank-GRPO, in each arm")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, one thread each")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    if not args.report:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(lambda seed: run_seed(args.output / f"seed{seed}", seed, args), args.seeds))
+    report(args)
+
+
+def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
+    """Everything of one seed: data, demonstrations, SFT, labels right and wrong, then the arms and their lists."""
+    write_data(root / "data", argparse.Namespace(seed=seed, train=args.train, test=args.test))
+    train, teacher = root / "data" / "train.jsonl", ("--teacher_seed", str(seed))
+    run(root, "demonstrations", "demonstrations", train, seed, *teacher)
+    run(root, "sft", "sft", root / "demonstrations" / "demonstrations.jsonl", seed)
+    run(root, "augment_labels", "labels", train, seed, *teacher)
+    run(root, "augment_labels", "labels_wrong", train, seed, *teacher, "--corrupt", "0.5")
+    for arm in args.arms:
+        for stage in ARMS[arm]:
+            steps = ("--max_steps", str(round(args.steps * stage.share)))
+            start = ("--model_name_or_path", str(root / stage.start))
+            labels = root / stage.labels / "labels.jsonl"
+            run(root, "rank_grpo", stage.name, labels, seed, *start, *steps, *stage.flags)
+        write_lists(root, ARMS[arm][-1].name)
+    write_lists(root, "sft")
+
+
+def run(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *flags: str) -> None:
+    """Run one recipe with the demo's settings, unless it has finished before."""
+    flags = ("--config", str(CONFIGS / f"{recipe}.yaml"), *flags, "--output_dir", str(root / name), "--seed", str(seed))
+    call(root, recipe, name, "--dialogues", str(dialogues), *flags)
+
+
+def write_lists(root: Path, name: str) -> None:
+    """Greedy lists for the held-out dialogues."""
+    where = ("--model_name_or_path", str(root / name), "--output", str(root / f"{name}.json"))
+    call(root, "evaluate", f"{name}.lists", "--dialogues", str(root / "data" / "test.jsonl"), *where)
+
+
+def call(root: Path, recipe: str, name: str, *flags: str) -> None:
+    """Run a recipe on one thread; its output goes to a log, a mark says that it has finished."""
+    mark = root / "finished" / name
+    if mark.is_file():
+        return
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", f"recipes.{recipe}", "--catalog", str(root / "data" / "catalog.jsonl"), *flags]
+    print(f"{root.name}: {name}", flush=True)
+    environment = {**KEEP_MEMORY, "OMP_NUM_THREADS": "1", **os.environ}
+    with (root / f"{name}.log").open("w", encoding="utf-8") as log:
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+    if status:
+        raise RuntimeError(f"{' '.join(command)} stopped with {status}: see {root / f'{name}.log'}")
+    mark.touch()
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print what labels, training and held-out lists look like, as Markdown."""
+    roots = [args.output / f"seed{seed}" for seed in args.seeds]
+    print("\n".join(label_table(roots, args.seeds)))
+    arms = {arm: ARMS[arm][-1].name for arm in args.arms}
+    print("\n".join(informative_table(roots, arms)))
+    scores = {arm: [score(root, name) for root in roots] for arm, name in {"SFT": "sft", **arms}.items()}
+    print("\n".join(score_table(scores)))
+
+
+def label_table(roots: Sequence[Path], seeds: Sequence[int]) -> list[str]:
+    """How good the labels are, against the hidden tastes and against the true labels; and the trust they got."""
+    rows = ["| labels | per dialogue | precision | recall | true labels recovered | trust |", "| --- |" + " ---: |" * 5]
+    for folder in ("labels", "labels_wrong"):
+        each = [label_quality(root, seed, folder) for root, seed in zip(roots, seeds, strict=True)]
+        means = np.mean(each, axis=0)
+        spread = np.std(each, axis=0, ddof=1) if len(each) > 1 else np.zeros_like(means)
+        cells = [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in zip(means, spread, strict=True)]
+        rows.append(f"| {folder} | {' | '.join(cells)} |")
+    return [*rows, ""]
+
+
+def label_quality(root: Path, seed: int, folder: str) -> tuple[float, ...]:
+    """Labels per dialogue, precision and recall against the films that fit, share of true labels found, trust."""
+    world, catalog = Simulation(seed), Catalog.load(root / "data" / "catalog.jsonl")
+    dialogues = load_dialogues(root / folder / "labels.jsonl")
+    found = [{catalog.resolve(item) for item in dialogue.augmented or ()} for dialogue in dialogues]
+    fits = [fitting_items(world, dialogue, catalog) for dialogue in dialogues]
+    right = sum(len(own & good) for own, good in zip(found, fits, strict=True))
+    number = sum(map(len, found))
+    truth = resolve_truth(catalog, [dialogue.ground_truth for dialogue in dialogues])
+    recovered = sum(len(own & row.keys()) for own, row in zip(found, truth, strict=True)) / sum(map(len, truth))
+    trust = json.loads((root / folder / "metrics.json").read_text(encoding="utf-8"))["trust"]
+    return number / len(found), right / number, right / sum(map(len, fits)), recovered, trust
+
+
+def fitting_items(world: Simulation, dialogue: Dialogue, catalog: Catalog) -> set[int]:
+    """The films that fit what the user asked for, less those that were mentioned."""
+    taste = read_taste("\n".join(message["content"] for message in dialogue.messages))
+    assert taste is not None  # simulated dialogues always ask for a genre
+    seen = {catalog.resolve(item) for item in dialogue.seen}
+    return set(np.flatnonzero(world.fits(taste)).tolist()) - seen
+
+
+def informative_table(roots: Sequence[Path], arms: dict[str, str]) -> list[str]:
+    """Share of (prompt, rank) cells whose lists differ in what they earn, over the whole of a run."""
+    rows = ["| arm | informative cells | by seed |", "| --- | ---: | --- |"]
+    for arm, name in arms.items():
+        shares = [float(np.mean(read_log(root / name, "informative/all"))) for root in roots]
+        rows.append(f"| {arm} | {np.mean(shares):.3f} | {' '.join(f'{share:.3f}' for share in shares)} |")
+    return [*rows, ""]
+
+
+def read_log(stage: Path, key: str) -> list[float]:
+    """One logged number of a finished run."""
+    history = json.loads((stage / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return [entry[key] for entry in history if key in entry]
+
+
+def score(root: Path, name: str) -> Scores:
+    """The scores of a stage's greedy lists on the held-out dialogues, true labels only."""
+    catalog = Catalog.load(root / "data" / "catalog.jsonl")
+    test, train = (load_dialogues(root / "data" / f"{split}.jsonl") for split in ("test", "train"))
+    lists = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))["lists"]
+    popularity = Popularity.of(resolve_truth(catalog, [dialogue.ground_truth for dialogue in train]), len(catalog))
+    texts = [lists[dialogue.id] for dialogue in test]
+    return evaluate(texts, test, catalog, num_ranks=NUM_RANKS, popularity=popularity)
+
+
+def score_table(scores: dict[str, list[Scores]]) -> list[str]:
+    """Means over seeds, and the paired difference to training on true labels only, with intervals over both."""
+    rows = ["| arm | " + " | ".join(METRICS) + " | NDCG@10 by seed |", "| --- |" + " ---: |" * len(METRICS) + " --- |"]
+    for arm, runs in scores.items():
+        cells = [f"{np.mean([np.nanmean(run.rows[metric]) for run in runs]):.3f}" for metric in METRICS]
+        if arm not in (BASELINE, "SFT") and BASELINE in scores:
+            gains = [str(paired(runs, scores[BASELINE], metric)) for metric in METRICS]
+            cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
+        by_seed = " ".join(f"{run.rows['ndcg@10'].mean():.3f}" for run in runs)
+        rows.append(f"| {arm} | {' | '.join(cells)} | {by_seed} |")
+    return [*rows, ""]
+
+
+def paired(runs: Sequence[Scores], baseline: Sequence[Scores], metric: str) -> Interval:
+    """The paired difference of two arms, same seeds and same dialogues; rows without the metric are left out."""
+    values, dialogues = [], []
+    for run, base in zip(runs, baseline, strict=True):
+        difference = run.rows[metric] - base.rows[metric]
+        there = np.isfinite(difference)
+        values.append(difference[there])
+        dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
+    return bootstrap_over_seeds(values, dialogues)
+
+
+if __name__ == "__main__":
+    main()
