@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import adjust, grpo_step, lookup, remap, reward, segments
+from benchmarks import adjust, grpo_step, lookup, remap, retrieve, reward, segments
 from benchmarks.measure import Row, Table
+from rankrl.labels import Retrieved
 
 RUNS: dict[str, tuple[Callable[[], Iterable[Table]], int]] = {
     "segments": (lambda: segments.run(size=4, length=40, num_ranks=3, vocabulary=500, runs=1), 2),
@@ -19,6 +21,7 @@ RUNS: dict[str, tuple[Callable[[], Iterable[Table]], int]] = {
     "grpo_step": (lambda: grpo_step.run(size=8, length=12, steps=1, rounds=1), 1 + torch.cuda.is_available()),
     "remap": (lambda: remap.run(sizes=[60, 90], dialogues=[20, 40], titles=30, num_candidates=50, dimension=8), 2),
     "adjust": (lambda: adjust.run(items=40, dialogues=[30, 60], num_candidates=10), 2),
+    "retrieve": (lambda: retrieve.run(sizes=[60, 90], dialogues=[20, 40], number=5, dimension=8), 2),
 }
 
 
@@ -51,6 +54,16 @@ def test_forms_of_remap_that_differ_fail(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(remap, "remap_scores", lambda lists, similarity, same, context: context + 1)
     with pytest.raises(AssertionError, match="Not equal"):
         list(RUNS["remap"][0]())
+
+
+def test_a_retrieval_that_is_not_exact_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_blind(queries: np.ndarray, keys: np.ndarray, number: int, **settings: int) -> Retrieved:
+        return nearest(queries, np.where(np.arange(len(keys))[:, None] % 2, keys, 0), number, **settings)
+
+    nearest = retrieve.retrieve
+    monkeypatch.setattr(retrieve, "retrieve", half_blind)
+    with pytest.raises(AssertionError, match="not equal"):
+        list(RUNS["retrieve"][0]())
 
 
 def test_trainers_that_sample_different_lists_fail(monkeypatch: pytest.MonkeyPatch) -> None:
