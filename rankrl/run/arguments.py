@@ -184,7 +184,8 @@ class EvaluationArguments(DataArguments):
         prompt_template: for a model without a prompt of its own, `movie` by default; a trained stage brings its own.
         batch_size: prompts decoded at once.
         year_tolerance: accept a truth item whose year is off by so many years.
-        popularity_from: training dialogues; also score the one list of what is wanted most often in them.
+        popularity_from: training dialogues; also score the one list of what is wanted most often in them, and how
+            popular the lists are: share and recall of the tail.
         shuffle_requests: seed; swap the requests between users, to see whether the model reads them.
     """
 
