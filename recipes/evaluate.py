@@ -88,9 +88,8 @@ def main(args: EvaluationArguments) -> Scores:
     if wanted is not None:
         systems["popularity"] = score_popularity(catalog, wanted, dialogues, num_ranks, args.year_tolerance, popularity)
     k = max(k for k in (*CUTS, num_ranks) if f"ndcg@{k}" in scores.rows)
-    tail = () if popularity is None else (f"tail_recall@{k}", f"tail@{k}")
-    # what fits a terminal; --output holds the rest
-    columns = (f"ndcg@{k}", f"recall@{k}", *tail, "in_catalog", "repeats")
+    tail = () if popularity is None else (f"tail_recall@{k}",)
+    columns = (f"ndcg@{k}", f"recall@{k}", *tail, "in_catalog", "repeats")  # fits a terminal; --output holds the rest
     Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}, columns))
     if args.output:
         output = Path(args.output)

@@ -155,7 +155,8 @@ class RewardArguments(DataArguments):
         label_schedule: `constant`; `linear`: the weight falls to 0; `two_stage`: augmented labels alone, then true ones
             alone; `augmented_only`.
         stage_one: share of the steps after which `two_stage` changes over.
-        popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike.
+        popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike. It
+            needs `scale_rewards: batch` too.
         popularity_cap: and at most so many times as much as one on the most popular item.
     """
 

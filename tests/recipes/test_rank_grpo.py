@@ -202,6 +202,27 @@ def test_popular_items_pay_less_when_asked(files: Files, sft_model: Path, tmp_pa
     assert len(set(trainer.reward_funcs[0].function.item_weights)) > 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"popularity_power": 1.0}, "popularity_power grades what a hit pays"),
+        ({"popularity_power": 0.5, "scale_rewards": "batch"}, ""),
+        ({}, ""),
+    ],
+)
+def test_grades_that_scaling_would_undo_are_mentioned(
+    settings: dict[str, Any],
+    said: str,
+    files: Files,
+    sft_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trainer_of(rank_grpo, **files.training, **SMALL, **settings, model_name_or_path=sft_model, output_dir=tmp_path)
+    warnings = [message for message in caplog.messages if "scale_rewards" in message]
+    assert [said in message for message in warnings] == ([True] if said else [])
+
+
 # ---- The prompt ------------------------------------------------------------------------------------------------------
 
 
