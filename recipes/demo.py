@@ -107,9 +107,9 @@ def score_yardsticks(root: Path, catalog: Catalog, test: list[Dialogue]) -> dict
     """What needs no model: one list for everybody, and the list nobody can beat on average."""
     train = load_dialogues(root / "data" / "train.jsonl")
     best = Choices.load(root / "data" / "truth.npz").best_lists(test, catalog, NUM_RANKS)
-    truth = resolve_truth(catalog, [d.ground_truth for d in test])
+    wanted, truth = (resolve_truth(catalog, [d.ground_truth for d in dialogues]) for dialogues in (train, test))
     return {
-        "popularity": score_popularity(catalog, train, test, NUM_RANKS),
+        "popularity": score_popularity(catalog, wanted, test, NUM_RANKS),
         "best_possible": evaluate_ranked(best, truth, ids=[d.id for d in test], num_items=len(catalog)),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from rankrl.data import Dialogue
 from rankrl.data.simulation import shuffled
 from rankrl.demonstrations import popular_items
 from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranked
-from rankrl.rewards import TruthResolver
+from rankrl.metrics import Popularity
+from rankrl.rewards import TruthResolver, resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
 from rankrl.run.start import read_data, read_dialogues, show_example, versions
@@ -32,15 +33,32 @@ CUTS = (5, 10, 20)
 
 
 def score_popularity(
-    catalog: Catalog, train: Sequence[Dialogue], test: Sequence[Dialogue], num_ranks: int, year_tolerance: int = 0
+    catalog: Catalog,
+    wanted: Sequence[Mapping[int, float]],
+    test: Sequence[Dialogue],
+    num_ranks: int,
+    year_tolerance: int = 0,
+    popularity: Popularity | None = None,
 ) -> Scores:
-    """The yardstick without a model: what is wanted most often in training, less what each dialogue has mentioned."""
+    """The yardstick without a model: what is wanted most often in training, less what each dialogue has mentioned.
+
+    `wanted` is the truth of the training data, `popularity` as for `rankrl.evaluation.evaluate`.
+    """
     resolver = TruthResolver(catalog, year_tolerance=year_tolerance)
-    popular = popular_items(resolver.truth([d.ground_truth for d in train]), len(catalog)).tolist()
+    popular = popular_items(wanted, len(catalog)).tolist()
     seen = resolver.seen([d.seen for d in test])
     ranked = [list(islice((item for item in popular if item not in row), num_ranks)) for row in seen]
     truth = resolver.truth([d.ground_truth for d in test])
-    return evaluate_ranked(ranked, truth, ids=[d.id for d in test], num_items=len(catalog), seen=seen)
+    ids = [d.id for d in test]
+    return evaluate_ranked(ranked, truth, ids=ids, num_items=len(catalog), seen=seen, popularity=popularity)
+
+
+def wanted_in_training(args: EvaluationArguments, catalog: Catalog) -> list[dict[int, float]] | None:
+    """The truth of `popularity_from`, if that is given."""
+    if not args.popularity_from:
+        return None
+    train = read_dialogues(args, args.popularity_from)
+    return resolve_truth(catalog, [d.ground_truth for d in train], year_tolerance=args.year_tolerance)
 
 
 def to_json(scores: Scores) -> dict[str, Any]:
@@ -51,6 +69,8 @@ def to_json(scores: Scores) -> dict[str, Any]:
 def main(args: EvaluationArguments) -> Scores:
     """Write lists, score them, print the table, and save scores and lists where `--output` says."""
     catalog, dialogues = read_data(args)
+    wanted = wanted_in_training(args, catalog)
+    popularity = None if wanted is None else Popularity.of(wanted, len(catalog))
     if args.shuffle_requests is not None:
         dialogues = shuffled(dialogues, args.shuffle_requests)
     writer = ListWriter.load(args, catalog)
@@ -59,17 +79,17 @@ def main(args: EvaluationArguments) -> Scores:
     show_example(example, writer.renderer.completion(lines), writer.tokenizer, len(lines))
     texts = writer.write(dialogues, args.batch_size)
     logger.info("%s", writer.renderer.report())
+    num_ranks = writer.renderer.num_ranks
     scores = evaluate(
-        texts, dialogues, catalog, num_ranks=writer.renderer.num_ranks, year_tolerance=args.year_tolerance
+        texts, dialogues, catalog, num_ranks=num_ranks, year_tolerance=args.year_tolerance, popularity=popularity
     )
     name = Path(args.model_name_or_path).name
     systems = {name: scores}
-    if args.popularity_from:
-        train = read_dialogues(args, args.popularity_from)
-        num_ranks = writer.renderer.num_ranks
-        systems["popularity"] = score_popularity(catalog, train, dialogues, num_ranks, args.year_tolerance)
-    k = max(k for k in (*CUTS, writer.renderer.num_ranks) if f"ndcg@{k}" in scores.rows)
-    columns = (f"ndcg@{k}", f"recall@{k}", "in_catalog", "repeats")  # what fits a terminal; --output holds the rest
+    if wanted is not None:
+        systems["popularity"] = score_popularity(catalog, wanted, dialogues, num_ranks, args.year_tolerance, popularity)
+    k = max(k for k in (*CUTS, num_ranks) if f"ndcg@{k}" in scores.rows)
+    tail = () if popularity is None else (f"tail_recall@{k}",)
+    columns = (f"ndcg@{k}", f"recall@{k}", *tail, "in_catalog", "repeats")  # fits a terminal; --output holds the rest
     Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}, columns))
     if args.output:
         output = Path(args.output)

@@ -84,6 +84,17 @@ def popularity_weights(
     return inverse_propensity_weights(wanted, args.popularity_power, args.popularity_cap)
 
 
+def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
+    """Say so if the rewards are graded, but scaling by group would make the grades equal again."""
+    graded = [name for name in ("popularity_power", "augmented_weight") if getattr(args, name) > 0]
+    if scale_rewards == "group" and graded:
+        logger.warning(
+            "%s grades what a hit pays, but scale_rewards is 'group': where one item alone can be hit at a rank, "
+            "dividing by the deviation of its group pays it in full again. Set scale_rewards to 'batch' or 'none'.",
+            " and ".join(graded),
+        )
+
+
 def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: ModelConfig) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
@@ -100,6 +111,7 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
     )
     renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
 
+    warn_of_scaling(args, training_args.scale_rewards)
     reward = make_reward(args, catalog, dialogues, training_args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     if checkpoint is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,13 @@ from rankrl.evaluation.examples import Example
 from rankrl.evaluation.pictures import CHOSEN, metric_label
 from rankrl.evaluation.report import write_report
 from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
-from rankrl.metrics import in_catalog_share
+from rankrl.metrics import Popularity, in_catalog_share, popularity_at_k, tail_share_at_k
 from rankrl.teachers.rating_statistics import RatingStatistics
 
 if TYPE_CHECKING:
     from catalog import Catalog
     from rankrl.data import Dialogue
 
-HEAD_SHARE = 0.8  # the head: the fewest items that make up this share of what is wanted; the rest is the tail
 FITTED_HERE = (
     "Adjust was fitted on the truth of these very dialogues: its row says what the model will imitate, not how good "
     "such lists are for others."
@@ -32,45 +30,6 @@ FITTED_HERE = (
 _LABELS = {"raw": "teacher as is", "remap": "remap", "reflect": "+ reflect", "adjust": "+ adjust"}
 _NUM_MOVED = _NUM_OUTSIDE = 8
 _NUM_EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Popularity:
-    """How popular listed items are.
-
-    Attributes:
-        tail: `(N,)` bool, items outside the head (`HEAD_SHARE`).
-        percentile: `(N,)` float64, share of the items that are wanted less often, 0 to 1; ties in the middle.
-    """
-
-    tail: NDArray[np.bool_]
-    percentile: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, truth: Sequence[Mapping[int, float]], num_items: int) -> Popularity:
-        """Count what is wanted.
-
-        Args:
-            truth: per dialogue the wanted items.
-            num_items: N.
-        """
-        counts = np.bincount([item for row in truth for item in row], minlength=num_items)
-        order = np.argsort(-counts, kind="stable")
-        before = np.cumsum(counts[order]) - counts[order]
-        tail = np.ones(num_items, dtype=bool)
-        tail[order[before < HEAD_SHARE * counts.sum()]] = False
-        ascending = np.sort(counts)
-        below, upto = (np.searchsorted(ascending, counts, side) for side in ("left", "right"))
-        return cls(tail, (below + upto) / (2 * num_items))
-
-    def rows(self, ranked: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        """Per list the tail share and the mean percentile of its items, NaN for a list without any."""
-        there = ranked >= 0
-        counts = np.where(there.any(axis=1), there.sum(axis=1), np.nan)
-        return {
-            "tail": (self.tail[ranked] & there).sum(axis=1) / counts,
-            "popularity": (self.percentile[ranked] * there).sum(axis=1) / counts,
-        }
 
 
 def score_steps(
@@ -112,14 +71,17 @@ def popularity_rows(
     Lists without an item of the catalogue are neither popular nor unpopular: they are left out.
     """
     popularity = Popularity.of(truth, num_items)
-    dialogues = np.array([dialogue_of(row_id) for row_id in ids])
+    dialogues = [dialogue_of(row_id) for row_id in ids]
     width = max(map(len, truth))
     lists = {_LABELS[step]: ranked for step, ranked in demonstrations.lists.items()}
     lists[CHOSEN] = np.array([[*row, *[-1] * (width - len(row))] for row in truth], dtype=np.int64)
     rows = {}
     for name, ranked in lists.items():
-        there = (ranked >= 0).any(axis=1)
-        rows[name] = bootstrap_means(popularity.rows(ranked[there]), dialogues[there].tolist()) if there.any() else {}
+        values = {
+            "tail": tail_share_at_k(ranked, popularity.tail),
+            "popularity": popularity_at_k(ranked, popularity.percentile),
+        }
+        rows[name] = bootstrap_means(values, dialogues, partial=values)
     return rows
 
 

@@ -13,13 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 from catalog import parse_list
 from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
 from rankrl.metrics import (
+    Popularity,
     coverage_at_k,
     hit_rate_at_k,
     in_catalog_share,
     mrr,
     ndcg_at_k,
+    popularity_at_k,
     recall_at_k,
     repeat_share,
+    tail_recall_at_k,
+    tail_share_at_k,
 )
 from rankrl.protocols import SeenItems, served, strict
 from rankrl.rewards.relevance import check_ranked, relevance
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from rankrl.data import Dialogue
 
 logger = logging.getLogger(__name__)
+
+_PARTIAL = ("tail", "popularity", "tail_recall")  # measures that not every row has
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,14 @@ class Scores:
     - `in_catalog`: share of the written lines that name an item of the catalogue;
     - `repeats`: share of a list's items that it names already;
     - `lines`: number of lines written, at most K;
-    - `coverage@k`: share of the catalogue that is shown to anybody. One number for all rows.
+    - `coverage@k`: share of the catalogue that is shown to anybody. One number for all rows;
+    - where popularity is known, `tail@k` (share of the tail), `popularity@k` (mean percentile) and `tail_recall@k` of
+      what is served. A list without items has neither of the first two, a row that wants nothing of the tail has no
+      tail recall: such rows hold NaN and are left out of mean, interval and difference.
 
     Attributes:
         ids: B row ids, `<set>:<dialogue>:<turn>`.
-        rows: per metric `(B,)` float64.
+        rows: per metric `(B,)` float64, NaN where a row has no value.
         totals: metrics that exist only for all rows together.
         hit_rate_by_rank: `(K,)` float64, share of the rows with a hit at that very rank (`strict`).
     """
@@ -61,17 +70,25 @@ class Scores:
         """The dialogue of each row: what a bootstrap draws."""
         return [dialogue_of(row_id) for row_id in self.ids]
 
+    @property
+    def _partial(self) -> list[str]:
+        return [metric for metric in self.rows if metric.partition("@")[0] in _PARTIAL]
+
     def summary(self) -> dict[str, float]:
-        """Return the mean of every metric, and the totals."""
-        return {name: float(values.mean()) for name, values in self.rows.items()} | dict(self.totals)
+        """Return the mean of every metric over the rows that have it, and the totals; what no row has is left out."""
+        partial = self._partial
+        known = {
+            metric: values[~np.isnan(values)] if metric in partial else values for metric, values in self.rows.items()
+        }
+        return {metric: float(values.mean()) for metric, values in known.items() if len(values)} | dict(self.totals)
 
     def intervals(self, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
         """Return every metric's mean with its bootstrap interval over dialogues; totals have no width."""
-        intervals = bootstrap_means(self.rows, self.dialogues, level=level, seed=seed)
+        intervals = bootstrap_means(self.rows, self.dialogues, partial=self._partial, level=level, seed=seed)
         return intervals | {metric: Interval.parse(value) for metric, value in self.totals.items()}
 
     def differences(self, baseline: Scores, *, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
-        """Return the paired difference to another system on the same rows, metric by metric.
+        """Return the paired difference to another system, metric by metric, over the rows in which both have a value.
 
         Raises:
             ValueError: if the two systems were not scored on the same rows in the same order.
@@ -81,7 +98,7 @@ class Scores:
         paired = {
             metric: values - baseline.rows[metric] for metric, values in self.rows.items() if metric in baseline.rows
         }
-        return bootstrap_means(paired, self.dialogues, level=level, seed=seed)
+        return bootstrap_means(paired, self.dialogues, partial=self._partial, level=level, seed=seed)
 
 
 def evaluate(
@@ -94,6 +111,7 @@ def evaluate(
     year_tolerance: int = 0,
     min_score: float | None = None,
     unknown_limit: float = 1.0,
+    popularity: Popularity | None = None,
 ) -> Scores:
     """Score a system's texts against what the users of the dialogues wanted.
 
@@ -106,6 +124,7 @@ def evaluate(
         year_tolerance: years by which a truth reference may miss the catalogue's year.
         min_score: also accept fuzzy matches of at least this score; exact ones only by default.
         unknown_limit: share of the truth that the catalogue may lack; see `rankrl.rewards.TruthResolver`.
+        popularity: how popular the items are in the training data, to score the tail too.
 
     Returns:
         `Scores` of the rows of which the catalogue knows at least one wanted item; a warning counts the others.
@@ -124,6 +143,7 @@ def evaluate(
         seen=resolver.seen([dialogue.seen for dialogue in dialogues]),
         num_lines=[len(parse_list(text)) for text in texts],
         ks=ks,
+        popularity=popularity,
     )
 
 
@@ -136,6 +156,7 @@ def evaluate_ranked(
     seen: SeenItems | None = None,
     num_lines: ArrayLike | None = None,
     ks: Sequence[int] = (5, 10, 20),
+    popularity: Popularity | None = None,
 ) -> Scores:
     """Score lists of item ids: what `evaluate` does after the border, and all that a model without text needs.
 
@@ -147,10 +168,19 @@ def evaluate_ranked(
         seen: per row the item ids the user has seen.
         num_lines: `(B,)` lines written; by default every list is as long as its last item.
         ks: cuts of the metrics; those above K are left out (if none is left, K).
+        popularity: how popular the items are in the training data, to score the tail too.
 
     Returns:
         `Scores`.
+
+    Raises:
+        ValueError: if no row wants anything, or the numbers of rows or items differ.
     """
+    if popularity is not None and len(popularity.tail) != num_items:
+        raise ValueError(
+            f"popularity is known of {len(popularity.tail)} items, but the catalogue has {num_items}: count it with "
+            "Popularity.of(truth, num_items) for this catalogue."
+        )
     ranked = check_ranked(ranked)
     lines = _last_rank(ranked) if num_lines is None else np.asarray(num_lines)
     kept = _rows_with_truth(truth, ids)
@@ -164,6 +194,8 @@ def evaluate_ranked(
     shown, written = served(ranked, seen_items, num_ranks), strict(ranked, seen_items, num_ranks)
     rows = _quality(shown, truth, cuts)
     rows |= {f"strict_{metric}": values for metric, values in _quality(written, truth, cuts).items()}
+    if popularity is not None:
+        rows |= _popularity(shown, truth, popularity, cuts)
     rows["in_catalog"] = in_catalog_share(ranked, lines)
     rows["repeats"] = repeat_share(ranked)
     rows["lines"] = np.minimum(lines, num_ranks).astype(np.float64)
@@ -181,6 +213,16 @@ def _quality(
     metrics = {"ndcg": ndcg_at_k, "recall": recall_at_k, "hit": hit_rate_at_k}
     by_cut = {f"{name}@{k}": metric(shown, truth, k) for name, metric in metrics.items() for k in cuts}
     return by_cut | {"mrr": mrr(shown, truth)}
+
+
+def _popularity(
+    shown: NDArray[np.int64], truth: Sequence[Mapping[int, float]], popularity: Popularity, cuts: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    return (
+        {f"tail@{k}": tail_share_at_k(shown, popularity.tail, k) for k in cuts}
+        | {f"popularity@{k}": popularity_at_k(shown, popularity.percentile, k) for k in cuts}
+        | {f"tail_recall@{k}": tail_recall_at_k(shown, truth, popularity.tail, k) for k in cuts}
+    )
 
 
 def _last_rank(ranked: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -94,22 +94,13 @@ def source_metrics(
     labels, truth = [labels[row] for row in known], [truth[row] for row in known]
     measured = reliability(labels, truth, num_items)
     counts = np.array([len(row) for row in labels])
-    names = [dialogue_of(ids[row]) for row in known]
-    metrics: dict[str, Any] = dict(
-        bootstrap_means(
-            {
-                "labels": counts.astype(np.float64),
-                "recovered": measured.found / measured.wanted,
-                "by_chance": measured.chance,
-            },
-            names,
-        )
-    )
-    some = counts > 0
-    if some.any():
-        share = {"also_true": measured.found[some] / counts[some]}
-        metrics |= bootstrap_means(share, [name for name, kept in zip(names, some.tolist(), strict=True) if kept])
-    return metrics
+    rows = {
+        "labels": counts.astype(np.float64),
+        "recovered": measured.found / measured.wanted,
+        "by_chance": measured.chance,
+        "also_true": np.where(counts > 0, measured.found / np.maximum(counts, 1), np.nan),
+    }
+    return dict(bootstrap_means(rows, [dialogue_of(ids[row]) for row in known], partial=("also_true",)))
 
 
 def label_facts(scored: Scored, augmented: AugmentedLabels) -> dict[str, dict[str, Any]]:

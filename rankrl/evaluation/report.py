@@ -164,7 +164,7 @@ def _best(systems: Systems, metric: str) -> str | None:
         for name, values in systems.items()
         if metric in values and name not in REFERENCES
     }
-    if len(means) < 2 or metric in _NEITHER:
+    if len(means) < 2 or metric.partition("@")[0] in _NEITHER:
         return None
     return (min if metric in _LOWER_IS_BETTER else max)(means, key=lambda name: means[name])
 

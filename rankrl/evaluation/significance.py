@@ -4,7 +4,7 @@ The rows of one dialogue share its user and most of its text, so they are no ind
 would make intervals too narrow; here a draw takes a dialogue with all of its rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,21 +76,33 @@ def bootstrap_means(
     metrics: Mapping[str, ArrayLike],
     dialogues: Sequence[str],
     *,
+    partial: Collection[str] = (),
     level: float = 0.95,
     num_samples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """`bootstrap_mean` of several metrics of the same rows, from the same draws: hardly more work than one of them."""
-    summed = [_sum_by_dialogue(values, dialogues) for values in metrics.values()]
-    sums, counts = np.stack([one for one, _ in summed], axis=1), summed[0][1]  # (C, metrics), (C,)
+    """`bootstrap_mean` of several metrics of the same rows, from the same draws: hardly more work than one of them.
+
+    Args:
+        metrics: per metric `(B,)` values.
+        dialogues: B names.
+        partial: metrics that not every row has. A row without one holds NaN, and the mean is over the others, in the
+            draws too; a metric that no row has is left out. NaN in any other metric is an error.
+        level, num_samples, seed: as for `bootstrap_mean`.
+    """
+    summed = {name: _sum_by_dialogue(values, dialogues, name in partial) for name, values in metrics.items()}
+    summed = {name: (sums, counts) for name, (sums, counts) in summed.items() if counts.any()}
+    if not summed:
+        return {}
+    sums, counts = (np.stack(parts, axis=1) for parts in zip(*summed.values(), strict=True))  # (C, metrics) each
     rng = np.random.default_rng(seed)
     sizes = _batch_sizes(num_samples, len(sums))
     means = np.concatenate([_resampled_means(sums, counts, size, rng) for size in sizes])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    mean = sums.sum(axis=0) / counts.sum()
+    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    mean = sums.sum(axis=0) / counts.sum(axis=0)
     return {
         name: Interval(float(mean[column]), float(low[column]), float(high[column]))
-        for column, name in enumerate(metrics)
+        for column, name in enumerate(summed)
     }
 
 
@@ -141,7 +153,7 @@ def bootstrap_over_seeds(
     """
     if not values or len(values) != len(dialogues):
         raise ValueError(f"got values of {len(values)} runs and names of {len(dialogues)}; give both for every run.")
-    runs = [_sum_by_dialogue(row, names) for row, names in zip(values, dialogues, strict=True)]
+    runs = [_sum_by_dialogue(row, names, partial=False) for row, names in zip(values, dialogues, strict=True)]
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(runs), size=(num_samples, len(runs)))
     means = np.empty(drawn.shape)
@@ -149,24 +161,28 @@ def bootstrap_over_seeds(
         taken = drawn == run
         sizes = _batch_sizes(int(taken.sum()), len(sums))
         means[taken] = np.concatenate(
-            [np.empty(0), *(_resampled_means(sums[:, None], counts, size, rng)[:, 0] for size in sizes)]
+            [np.empty(0), *(_resampled_means(sums[:, None], counts[:, None], size, rng)[:, 0] for size in sizes)]
         )
     low, high = np.quantile(means.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     mean = np.mean([sums.sum() / counts.sum() for sums, counts in runs])
     return Interval(float(mean), float(low), float(high))
 
 
-def _sum_by_dialogue(values: ArrayLike, dialogues: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each dialogue's sum of values and number of rows, `(C,)` each."""
+def _sum_by_dialogue(
+    values: ArrayLike, dialogues: Sequence[str], partial: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each dialogue's sum of values and number of rows that have one, `(C,)` each."""
     values = np.asarray(values, dtype=np.float64)
     if values.shape != (len(dialogues),) or not len(dialogues):
         raise ValueError(f"got values of shape {values.shape} and {len(dialogues)} dialogue names; give one per row.")
-    if not np.isfinite(values).all():
-        raise ValueError(f"value {int(np.argmin(np.isfinite(values)))} is not finite; leave such rows out knowingly.")
+    there = ~np.isnan(values) if partial else np.ones(len(values), dtype=bool)
+    if not np.isfinite(values[there]).all():
+        row = int(np.argmin(np.isfinite(values) | ~there))
+        raise ValueError(f"value {row} is not finite; leave such rows out knowingly.")
     names, group = np.unique(np.asarray(dialogues), return_inverse=True)
     sums, counts = np.zeros(len(names)), np.zeros(len(names))
-    np.add.at(sums, group, values)
-    np.add.at(counts, group, 1)
+    np.add.at(sums, group[there], values[there])
+    np.add.at(counts, group[there], 1)
     return sums, counts
 
 
@@ -180,10 +196,11 @@ def _resampled_means(
 ) -> NDArray[np.float64]:
     """Draw C dialogues with replacement, `num_samples` times; how often each was drawn is all that matters.
 
-    Takes sums `(C, metrics)` and counts `(C,)`; returns `(num_samples, metrics)`.
+    Takes sums and counts, `(C, metrics)` each; returns `(num_samples, metrics)`, NaN where nothing drawn has a value.
     """
     num_dialogues = len(sums)
     drawn = rng.integers(num_dialogues, size=(num_samples, num_dialogues))
     drawn += np.arange(num_samples)[:, None] * num_dialogues
     weights = np.bincount(drawn.ravel(), minlength=num_samples * num_dialogues).reshape(num_samples, num_dialogues)
-    return (weights @ sums) / (weights @ counts)[:, None]
+    with np.errstate(invalid="ignore"):
+        return (weights @ sums) / (weights @ counts)

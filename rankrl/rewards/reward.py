@@ -215,9 +215,9 @@ class RankReward:
             self._warn_of_seen_truth(truth, seen_items)
         ranked, fuzzy = self._match(texts)
         true_gains = gains = relevance(ranked, truth, seen=seen_items)
-        if augmented is not None and weights != _TRUE_ONLY:
-            labels = blend_labels(truth, self._augmented_resolver.truth([row or () for row in augmented]), weights)
-            gains = relevance(ranked, labels, seen=seen_items)
+        if weights != _TRUE_ONLY:
+            extra = self._augmented_resolver.truth([row or () for row in augmented or [()] * len(texts)])
+            gains = relevance(ranked, blend_labels(truth, extra, weights), seen=seen_items)
         from_augmented = np.where(weights.true * true_gains < gains, gains, 0.0)
         if self.item_weights is not None:
             worth = np.where(ranked >= 0, self.item_weights[ranked], 0.0)

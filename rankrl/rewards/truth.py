@@ -107,17 +107,22 @@ class TruthResolver:
         share = len(self._unknown) / len(self._items)
         examples = ", ".join(_name(reference) for reference in self._unknown[:NUM_EXAMPLES])
         kind = self.column.replace("_", "-")
+        # rows that may be empty earn by other labels too
+        effect, at_worst = (
+            ("keep none", "Not one of these labels could ever count.")
+            if self.allow_empty
+            else ("keep no item and can earn nothing", "Every reward would be zero.")
+        )
         message = (
             f"{len(self._unknown)} of {len(self._items)} distinct {kind} items ({share:.1%}) are not in the "
-            f"catalogue of {len(self.catalog)} items, for example {examples}. "
-            f"{num_empty} of {num_rows} rows keep no item and can earn nothing."
+            f"catalogue of {len(self.catalog)} items, for example {examples}. {num_empty} of {num_rows} rows {effect}."
         )
         way_out = (
             "Is it the catalogue of this data set? Add the items or aliases to it, allow a year_tolerance, "
             "or drop the rows."
         )
         if len(self._unknown) == len(self._items):
-            raise ValueError(f"{message} Every reward would be zero. {way_out}")
+            raise ValueError(f"{message} {at_worst} {way_out}")
         if share > self.unknown_limit:
             raise ValueError(f"{message} That is more than unknown_limit={self.unknown_limit:g} allows. {way_out}")
         logger.warning("%s %s", message, way_out)

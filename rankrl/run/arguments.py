@@ -193,7 +193,8 @@ class RewardArguments(DataArguments):
         label_schedule: `constant`; `linear`: the weight falls to 0; `two_stage`: augmented labels alone, then true ones
             alone; `augmented_only`.
         stage_one: share of the steps after which `two_stage` changes over.
-        popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike.
+        popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike. It
+            needs `scale_rewards: batch` too.
         popularity_cap: and at most so many times as much as one on the most popular item.
     """
 
@@ -222,7 +223,8 @@ class EvaluationArguments(DataArguments):
         prompt_template: for a model without a prompt of its own, `movie` by default; a trained stage brings its own.
         batch_size: prompts decoded at once.
         year_tolerance: accept a truth item whose year is off by so many years.
-        popularity_from: training dialogues; also score the one list of what is wanted most often in them.
+        popularity_from: training dialogues; also score the one list of what is wanted most often in them, and how
+            popular the lists are: share and recall of the tail.
         shuffle_requests: seed; swap the requests between users, to see whether the model reads them.
     """
 

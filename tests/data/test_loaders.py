@@ -19,7 +19,8 @@ ASK = [{"role": "user", "content": "A heist film?"}]
 MIXED = [
     Dialogue("a:1:0", ASK, [], [("Heat", 1995), "Up"], domain="movie"),
     Dialogue("a:1:2", [{"role": "assistant", "content": "Hi"}, *ASK], ["Dune"], [{"id": "b7", "gain": 0.25}], ["Emma"]),
-    Dialogue("a:2:0", ASK, [("Odyssey", -720)], [{"id": "x", "title": "Amélie \u2028 ✓"}], [], "book"),
+    Dialogue("a:2:0", ASK, [("Odyssey", -720)], [{"id": "x", "title": "Amélie \u2028 ✓"}], [], "book", []),
+    Dialogue("a:3:0", ASK, [], ["Up"], augmented=[{"id": "b7", "title": "Heat", "year": 1995, "gain": 0.3}, "Dune"]),
 ]
 
 
@@ -36,6 +37,17 @@ def row(**changes: Any) -> dict[str, Any]:
 def test_files_round_trip_with_mixed_years_and_nulls(tmp_path: Path, name: str) -> None:
     save_dialogues(tmp_path / "new" / name, MIXED)
     assert load_dialogues(tmp_path / "new" / name) == MIXED
+    augmented = [dialogue.augmented for dialogue in load_dialogues(tmp_path / "new" / name)]
+    heat = ItemReference(key="b7", title="Heat", year=1995, gain=0.3)
+    assert augmented == [None, None, [], [heat, ItemReference(title="Dune")]]  # not looked for, nothing found, found
+
+
+def test_files_from_before_augmented_labels_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", row())
+    assert load_dialogues(path)[0].augmented is None
+    labelled = write(tmp_path / "y.jsonl", row(suits=["Up (2009)"]))
+    (dialogue,) = load_dialogues(labelled, columns={"augmented": "suits"})
+    assert dialogue.augmented == [ItemReference.parse("Up (2009)")]
 
 
 def test_saved_datasets_round_trip(tmp_path: Path) -> None:
@@ -57,7 +69,10 @@ references = st.builds(
 )
 
 
-@given(st.lists(st.tuples(st.lists(references), st.lists(references, min_size=1), st.none() | st.lists(references))))
+optional = st.none() | st.lists(references)
+
+
+@given(st.lists(st.tuples(st.lists(references), st.lists(references, min_size=1), optional, st.none(), optional)))
 def test_arrow_holds_any_items(rows: list[Any]) -> None:
     dialogues = [Dialogue(f"a:{index}:0", ASK, *items) for index, items in enumerate(rows)]
     assert [Dialogue(**read) for read in to_dataset(dialogues)] == dialogues

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from catalog import ItemReference
@@ -21,7 +23,8 @@ def test_items_may_be_given_in_every_form() -> None:
 
 
 def test_a_row_names_items_by_structs_with_four_fields() -> None:
-    row = Dialogue("a:1:0", ASK, [], [("Heat", 1995)], recommendations=["Up"], domain="movie").to_row()
+    dialogue = Dialogue("a:1:0", ASK, [], [("Heat", 1995)], recommendations=["Up"], domain="movie")
+    row = dialogue.to_row()
     assert row == {
         "id": "a:1:0",
         "domain": "movie",
@@ -31,6 +34,8 @@ def test_a_row_names_items_by_structs_with_four_fields() -> None:
         "augmented": None,
         "recommendations": [{"id": None, "title": "Up", "year": None, "gain": 1.0}],
     }
+    labelled = replace(dialogue, augmented=[{"id": "tt1", "gain": 0.5}])
+    assert labelled.to_row() == row | {"augmented": [{"id": "tt1", "title": None, "year": None, "gain": 0.5}]}
 
 
 @pytest.mark.parametrize("messages", [ASK, "A heist film?"])
@@ -45,6 +50,7 @@ def test_every_problem_of_a_row_is_named() -> None:
         "messages": [{"role": "seeker", "content": "hi"}, {"role": "user"}, "hello"],
         "seen": [["Heat", "soon"]],
         "ground_truth": [7],
+        "augmented": [{"title": "Up", "gain": 1.5}],
         "domain": 3,
     }
     with pytest.raises(DialogueError) as caught:
@@ -56,6 +62,7 @@ def test_every_problem_of_a_row_is_named() -> None:
         "messages[2]",
         "seen[0]",
         "ground_truth[0]",
+        "augmented[0]",
     ]
     assert 'train.jsonl:12: messages[0].role: got \'seeker\'; expected "user" or "assistant"' in str(caught.value)
     assert "'soon'" in str(caught.value)

@@ -14,7 +14,7 @@ import pytest
 from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.demonstrations import Adjustment, Candidates, Demonstrations, RawLists, read_lists
-from rankrl.evaluation.card import CHOSEN, Popularity, card_columns, popularity_rows, write_card
+from rankrl.evaluation.card import CHOSEN, card_columns, popularity_rows, write_card
 from rankrl.teachers import Ratings
 from rankrl.teachers.rating_statistics import RatingStatistics
 
@@ -24,29 +24,6 @@ STATISTICS = RatingStatistics(12, 6, -0.25, 0.125, 0.5, 0.0, 1 / 6, {"no rating"
 
 
 # Popularity
-
-
-def test_the_tail_is_what_is_left_after_four_fifths_of_the_demand() -> None:
-    """Counts 6, 2, 1, 1, 0: the first two make up 8 of 10."""
-    truth = [{0: 1.0}] * 6 + [{1: 1.0}, {1: 1.0, 2: 1.0}, {3: 0.5}]
-    popularity = Popularity.of(truth, 5)
-    assert popularity.tail.tolist() == [False, False, True, True, True]
-    np.testing.assert_allclose(popularity.percentile, [0.9, 0.7, 0.4, 0.4, 0.1])
-
-
-@pytest.mark.parametrize("total", range(1, 60))
-def test_the_head_has_the_fewest_items_that_make_up_its_share(total: int) -> None:
-    """Every item is wanted once, so the head is four fifths of them, rounded up."""
-    popularity = Popularity.of([{item: 1.0} for item in range(total)], total)
-    assert (~popularity.tail).sum() == -(-4 * total // 5)
-    np.testing.assert_allclose(popularity.percentile, 0.5)
-
-
-def test_lists_are_as_popular_as_their_items() -> None:
-    popularity = Popularity(np.array([False, True, True]), np.array([0.9, 0.3, 0.2]))
-    rows = popularity.rows(np.array([[0, 1], [2, -1], [-1, -1]]))
-    np.testing.assert_allclose(rows["tail"], [0.5, 1.0, np.nan])
-    np.testing.assert_allclose(rows["popularity"], [0.6, 0.2, np.nan])
 
 
 def test_lists_without_an_item_are_left_out_of_the_means() -> None:

@@ -11,6 +11,7 @@ import pytest
 from catalog import Catalog
 from rankrl.data import Dialogue, load_dialogues
 from rankrl.evaluation import Example, Scores, evaluate, evaluate_ranked, mark_list
+from rankrl.metrics import Popularity
 
 DISCOUNT = 1 / np.log2(np.arange(2, 12))
 
@@ -82,6 +83,69 @@ def test_intervals_and_differences(catalog: Catalog) -> None:
     assert 0 < difference.low < difference.mean == 0.5
     with pytest.raises(ValueError, match="different rows"):
         good.differences(Scores(("x",), bad.rows, bad.totals, bad.hit_rate_by_rank))
+
+
+# ---- Popularity ------------------------------------------------------------------------------------------------------
+
+# A is the head, B to H the tail; percentiles by counts 8, 1, 1, 0, 0, 0, 0, 0.
+POPULARITY = Popularity.of([{0: 1.0}] * 8 + [{1: 1.0}, {2: 1.0}], 8)
+
+
+def test_popularity_by_hand(catalog: Catalog) -> None:
+    dialogues = [dialogue("s:1:0", ["A", "B"]), dialogue("s:1:2", ["A"]), dialogue("s:2:0", ["C", "H"], seen=("A",))]
+    texts = [text("A", "B"), "", text("A", "C", "C", "D")]
+
+    scores = evaluate(texts, dialogues, catalog, num_ranks=4, ks=(1, 2), popularity=POPULARITY)
+
+    nan = np.nan
+    np.testing.assert_allclose(scores.rows["tail@1"], [0, nan, 1])  # served: the third row is shown C and D
+    np.testing.assert_allclose(scores.rows["tail@2"], [0.5, nan, 1])
+    np.testing.assert_allclose(scores.rows["popularity@2"], [(7.5 + 6) / 16, nan, (6 + 2.5) / 16])
+    np.testing.assert_allclose(scores.rows["tail_recall@1"], [0, nan, 0.5])
+    np.testing.assert_allclose(scores.rows["tail_recall@2"], [1, nan, 0.5])
+    summary, intervals = scores.summary(), scores.intervals()
+    assert summary["tail@2"] == intervals["tail@2"].mean == pytest.approx(0.75)
+    assert summary["tail_recall@2"] == intervals["tail_recall@2"].mean == pytest.approx(0.75)
+    assert intervals["tail_recall@2"].low == 0.5
+    assert intervals["tail_recall@2"].high == 1.0
+    assert np.isfinite([*summary.values()]).all()
+    without = evaluate(texts, dialogues, catalog, num_ranks=4, ks=(1, 2))
+    assert set(scores.rows) - set(without.rows) == {
+        f"{m}@{k}" for m in ("tail", "popularity", "tail_recall") for k in (1, 2)
+    }
+    for metric, values in without.rows.items():
+        np.testing.assert_array_equal(scores.rows[metric], values)
+
+
+def test_differences_are_over_rows_that_have_a_value_in_both_systems(catalog: Catalog) -> None:
+    dialogues = [dialogue(f"s:{row}:0", ["A"]) for row in range(4)]
+    one, other = (
+        evaluate(texts, dialogues, catalog, num_ranks=2, ks=(2,), popularity=POPULARITY)
+        for texts in (
+            [text("B"), text("B"), text("A", "B"), ""],
+            [text("A"), "", text("A"), text("H")],
+        )
+    )
+    differences = one.differences(other)
+    assert differences["tail@2"].mean == pytest.approx((1 + 0.5) / 2)  # rows 0 and 2
+    assert differences["tail@2"].low == 0.5
+    assert differences["ndcg@2"].mean == -1 / 4
+    assert "tail_recall@2" not in differences  # nobody wants anything of the tail
+    assert "tail_recall@2" not in one.summary()
+    assert "tail_recall@2" not in one.intervals()
+    plain = evaluate([text("A")] * 4, dialogues, catalog, num_ranks=2, ks=(2,))
+    assert "tail@2" not in one.differences(plain)
+
+
+def test_a_hole_in_another_metric_is_an_error() -> None:
+    scores = Scores(("a", "b"), {"ndcg@10": np.array([np.nan, 1.0])}, {}, np.zeros(1))
+    with pytest.raises(ValueError, match="not finite"):
+        scores.intervals()
+
+
+def test_popularity_of_another_catalogue_is_refused() -> None:
+    with pytest.raises(ValueError, match="popularity is known of 8 items, but the catalogue has 3"):
+        evaluate_ranked([[0]], [{0: 1.0}], ids=["a"], num_items=3, popularity=POPULARITY)
 
 
 def test_rows_without_a_known_truth_are_left_out_aloud(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,16 @@ import pytest
 from rich.console import Console
 
 from rankrl.evaluation import Curve, Example, Interval, ListLine, comparison_table, write_pictures, write_report
-from rankrl.evaluation.pictures import DARK, LIGHT, bar_picture, colours_of, curve_picture, png_bytes, rank_picture
+from rankrl.evaluation.pictures import (
+    DARK,
+    LIGHT,
+    bar_picture,
+    colours_of,
+    curve_picture,
+    metric_label,
+    png_bytes,
+    rank_picture,
+)
 
 SYSTEMS = {
     "popularity": {"ndcg@10": 0.15, "recall@10": 0.2, "repeats": 0.0},
@@ -59,6 +68,32 @@ def test_the_best_is_bold_and_never_a_reference() -> None:
     bold = re.compile(r"\[bold\]([\d.]+)")
     cells = [bold.findall(cell) for column in comparison_table(SYSTEMS).columns for cell in column._cells]  # type: ignore[arg-type]
     assert [value for found in cells for value in found] == ["0.3300", "0.0200"]  # few repeats are better
+
+
+def test_popularity_is_named_readably_and_more_of_it_is_not_better() -> None:
+    systems = {
+        "sft": {"tail@10": 0.25, "popularity@10": 0.5, "tail_recall@10": 0.125},
+        "rank_grpo": {"tail@10": 0.75, "popularity@10": 0.875, "tail_recall@10": 0.0625},
+    }
+    table = comparison_table(systems)
+    assert [column.header for column in table.columns] == [
+        *("System", "Tail share@10", "Popularity percentile@10", "Tail recall@10")
+    ]
+    cells = [cell for column in table.columns for cell in column._cells]
+    assert [cell for cell in cells if "bold" in str(cell)] == ["[bold]0.1250[/bold]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        *(("ndcg@10", "NDCG@10"), ("strict_ndcg@10", "NDCG@10, strict"), ("mrr", "MRR"), ("strict_mrr", "MRR, strict")),
+        *(("recall@5", "Recall@5"), ("hit@5", "Hit@5"), ("in_catalog", "In catalogue"), ("repeats", "Repeats")),
+        *(("coverage@20", "Coverage@20"), ("lines", "Lines"), ("tail", "Tail share"), ("tail@5", "Tail share@5")),
+        *(("popularity", "Popularity percentile"), ("tail_recall@5", "Tail recall@5")),
+    ],
+)
+def test_metrics_are_named_for_people(name: str, label: str) -> None:
+    assert metric_label(name) == label
 
 
 class Page(HTMLParser):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, dialogue_of
+from rankrl.evaluation.significance import bootstrap_means
 
 
 def test_the_dialogue_is_everything_before_the_last_colon() -> None:
@@ -63,6 +64,47 @@ def test_a_large_number_of_dialogues_is_drawn_in_parts() -> None:
     values = np.random.default_rng(0).random(9000)
     interval = bootstrap_mean(values, [str(row) for row in range(9000)], num_samples=1000)
     assert interval.low < values.mean() < interval.high
+
+
+# ---- Metrics that not every row has ----------------------------------------------------------------------------------
+
+
+def test_rows_without_a_value_count_neither_in_means_nor_in_draws() -> None:
+    """Two of five dialogues have the value: as many draws have it, and their mean is over what was drawn of it."""
+    names, values = ["a", "a", "b", "c", "d", "e"], [1.0, np.nan, 0.0, np.nan, np.nan, np.nan]
+    rng = np.random.default_rng(1)
+    by_dialogue = np.array([1.0, 0.0, np.nan, np.nan, np.nan])
+    means = [np.nanmean(drawn) for drawn in rng.choice(by_dialogue, (6000, 5)) if not np.isnan(drawn).all()]
+
+    interval = bootstrap_means({"x": values}, names, partial=["x"], num_samples=6000, level=0.5)["x"]
+
+    assert interval.mean == 0.5
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(means, [0.25, 0.75]), abs=0.05)
+    once = bootstrap_means({"x": [np.nan, 0.75, 0.25]}, ["a", "b", "b"], partial=["x"])["x"]
+    assert once == Interval(0.5, 0.5, 0.5)  # a single dialogue that has it: no width
+
+
+def test_where_every_row_has_a_value_partial_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    metrics, names = {"x": rng.random(60), "y": rng.random(60)}, [f"d{i}" for i in rng.integers(0, 20, 60)]
+    assert bootstrap_means(metrics, names, partial=["x"]) == bootstrap_means(metrics, names)
+
+
+def test_a_hole_in_one_metric_leaves_the_others_alone() -> None:
+    rng = np.random.default_rng(0)
+    values, names = rng.random(60), [f"d{i}" for i in rng.integers(0, 20, 60)]
+    holes = np.where(np.arange(60) % 3, values, np.nan)
+    both = bootstrap_means({"x": values, "y": holes, "z": np.full(60, np.nan)}, names, partial=["y", "z"])
+    assert both["x"].to_json() == pytest.approx(bootstrap_mean(values, names).to_json())
+    assert both["y"].mean == pytest.approx(np.nanmean(holes))
+    assert list(both) == ["x", "y"]  # nobody has z
+    assert bootstrap_means({"z": np.full(60, np.nan)}, names, partial=["z"]) == {}
+
+
+@pytest.mark.parametrize(("values", "partial"), [([1, np.nan], ["y"]), ([np.nan, np.inf], ["x"])])
+def test_a_hole_that_was_not_announced_is_an_error(values: list[float], partial: list[str]) -> None:
+    with pytest.raises(ValueError, match="value 1 is not finite"):
+        bootstrap_means({"x": values}, ["a", "b"], partial=partial)
 
 
 @pytest.mark.parametrize(

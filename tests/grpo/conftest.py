@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -14,6 +15,8 @@ from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
 from tests import tiny
 
 NUM_RANKS = 3
+PROMPT = "Films like number {}:\n"
+TITLES = ("aa", "bb", "cc", "dd", "ee", "ff")
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +24,26 @@ def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("policy")
     tokenizer = tiny.gpt2_tokenizer()
     tiny.tiny_gpt2(tokenizer).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def title_writer_dir(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny policy after a few seconds of lessons: it lists `TITLES`, each about as often as the others."""
+    directory = tmp_path_factory.mktemp("title_writer")
+    model, tokenizer = (kind.from_pretrained(policy_dir) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        rows = [[TITLES[i] for i in torch.randperm(len(TITLES))[:NUM_RANKS]] for _ in range(16)]
+        texts = [f"{PROMPT.format(n)}" + "\n".join(row) + tokenizer.eos_token for n, row in enumerate(rows)]
+        batch = tokenizer(texts, return_tensors="pt", padding=True)
+        loss = model(**batch, labels=batch["input_ids"]).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 
@@ -37,7 +60,10 @@ def letters_reward(completions: list[str], **columns: Any) -> list[list[float]]:
 
 @pytest.fixture
 def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrainer]:
-    """Builds a trainer on eight prompts; keyword arguments override settings, `model` and `reward_funcs` the rest."""
+    """Builds a trainer on eight prompts; keyword arguments override settings, `model` and `reward_funcs` the rest.
+
+    `columns` are further columns of the data set, eight values each.
+    """
 
     def make(
         name: str = "run",
@@ -46,6 +72,7 @@ def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrai
         reward_funcs: Any = letters_reward,
         peft_config: Any = None,
         callbacks: Any = None,
+        columns: dict[str, list] | None = None,
         **settings: Any,
     ) -> RankGRPOTrainer:
         defaults = {
@@ -64,12 +91,12 @@ def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrai
             "max_steps": 2,
             "disable_tqdm": True,
         }
-        prompts = [f"Films like number {i}:\n" for i in range(8)]
+        prompts = [PROMPT.format(i) for i in range(8)]
         return RankGRPOTrainer(
             AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
             reward_funcs,
             RankGRPOConfig(**{**defaults, **settings}),
-            train_dataset=Dataset.from_dict({"prompt": prompts}),
+            train_dataset=Dataset.from_dict({"prompt": prompts, **(columns or {})}),
             processing_class=AutoTokenizer.from_pretrained(policy_dir),
             peft_config=peft_config,
             callbacks=callbacks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from catalog import Catalog
-from rankrl.rewards import RankReward
+from rankrl.rewards import LabelSchedule, RankReward
 from rankrl.run.models import load_policy
-from tests.grpo.conftest import NUM_RANKS, letters_reward
+from tests.grpo.conftest import NUM_RANKS, TITLES, letters_reward
 
 LORA = LoraConfig(task_type="CAUSAL_LM", r=4)
 
@@ -200,6 +201,68 @@ def test_log_holds_groups_and_the_file_full_vectors(make_trainer) -> None:
     assert [row["step"] for row in rows] == [1, 2]
     assert all(len(row["return"]) == NUM_RANKS for row in rows)
     assert sum(rows[0]["return"]) == pytest.approx(entry["reward"], rel=1e-5)
+
+
+# ---- Augmented labels ------------------------------------------------------------------------------------------------
+
+TRUE, AUGMENTED = ["aa", "bb"], [{"title": "cc", "gain": 0.5}, {"title": "dd", "gain": 0.5}]
+
+
+@pytest.fixture
+def make_labelled(make_trainer, title_writer_dir: Path):
+    """Builds a trainer of a policy that writes titles, some of which pay; it logs lists of 40 a step."""
+
+    def make(name: str, labels: LabelSchedule | None, *, augmented: bool = True, **settings: Any):
+        lists = {"per_device_train_batch_size": 40, "num_generations": 10, "max_completion_length": 16}
+        return make_trainer(
+            name,
+            model=AutoModelForCausalLM.from_pretrained(title_writer_dir),
+            reward_funcs=RankReward(Catalog([(title, None) for title in TITLES]), NUM_RANKS, labels=labels),
+            columns={"ground_truth": [TRUE] * 8} | ({"augmented": [AUGMENTED] * 8} if augmented else {}),
+            **{**lists, "learning_rate": 1e-3, **settings},
+        )
+
+    return make
+
+
+def rank_rows(trainer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(trainer.args.output_dir) / "ranks_train.jsonl").open()]
+
+
+def test_the_log_says_which_labels_paid(make_labelled) -> None:
+    trainer = make_labelled("run", LabelSchedule(0.5))
+    trainer.train()
+    for row in rank_rows(trainer):
+        assert row["reward_true"] == row["hit"], "a true label pays 1"
+        assert min(row["reward_true"] + row["reward_augmented"]) > 0, "every rank should see both labels pay"
+        paid = [true + extra for true, extra in zip(row["reward_true"], row["reward_augmented"], strict=True)]
+        assert paid == pytest.approx(row["return"])  # without a discount the return is the relevance
+    entry = first_log(trainer)
+    assert entry["reward_true/all"] + entry["reward_augmented/all"] == pytest.approx(entry["return/all"])
+    assert entry["reward_true/1-3"] == entry["reward_true/all"]
+
+
+def test_with_a_weight_of_zero_augmented_labels_leave_no_trace(make_labelled) -> None:
+    def trained(name: str, labels: LabelSchedule | None) -> dict[str, torch.Tensor]:
+        trainer = make_labelled(name, labels, augmented=name != "without")
+        trainer.train()
+        assert sum(row["return"][0] for row in rank_rows(trainer)) > 0, "a run in which nothing pays says nothing"
+        return trainer.model.state_dict()
+
+    without = trained("without", None)
+    for name, labels in {"constant": LabelSchedule(0.0), "linear": LabelSchedule(0.0, "linear")}.items():
+        assert all(torch.equal(without[key], value) for key, value in trained(name, labels).items()), name
+    counted = trained("counted", LabelSchedule(0.5))
+    assert not all(torch.equal(without[key], value) for key, value in counted.items())
+
+
+def test_labels_change_over_in_the_middle_of_a_run(make_labelled) -> None:
+    trainer = make_labelled("run", LabelSchedule(1.0, "two_stage", 0.5), max_steps=4, learning_rate=1e-4)
+    trainer.train()
+    rows = rank_rows(trainer)
+    earned = [(sum(row["reward_true"]) > 0, sum(row["reward_augmented"]) > 0) for row in rows]
+    assert earned == [(False, True), (False, True), (True, False), (True, False)]
+    assert all(sum(row["hit"]) > 0 for row in rows), "what users wanted is counted in both stages"
 
 
 def test_rendered_prompts_get_no_second_begin_token(make_trainer, llama3_tokenizer) -> None:

@@ -15,6 +15,7 @@ from catalog import Catalog
 from rankrl.data import PromptRenderer, load_dialogues, save_dialogues
 from rankrl.data.simulation import shuffled
 from rankrl.evaluation import evaluate as score
+from rankrl.metrics import Popularity
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
 from recipes import evaluate, rank_grpo
@@ -92,7 +93,9 @@ def test_a_trained_model_writes_the_lists_it_was_trained_to_write(
         report(files, sft_model, tmp_path / "scores.json", prompt_template="book")
 
 
-def test_popularity_stands_beside_the_model(files: Files, sft_model: Path, tmp_path: Path) -> None:
+def test_popularity_stands_beside_the_model(
+    files: Files, sft_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Known answer: the most wanted films of the training data for everybody, without what they mentioned."""
     written = report(files, sft_model, tmp_path / "scores.json", popularity_from=files.train)
 
@@ -104,9 +107,18 @@ def test_popularity_stands_beside_the_model(files: Files, sft_model: Path, tmp_p
         mentioned = {catalog.resolve(item) for item in dialogue.seen}
         shown = [catalog.lines[item] for item in popular if item not in mentioned][:NUM_RANKS]
         texts.append("\n".join(shown))
-    expected = score(texts, test, catalog, num_ranks=NUM_RANKS).summary()
+    popularity = Popularity.of([[item] for item in wanted.elements()], len(catalog))
+    expected = score(texts, test, catalog, num_ranks=NUM_RANKS, popularity=popularity).summary()
     metrics = written["metrics"]["popularity"]
     assert {name: value["mean"] for name, value in metrics.items()} == pytest.approx(expected)
+    assert metrics[f"popularity@{NUM_RANKS}"]["mean"] > 0.8
+
+    lists = [written["lists"][dialogue.id] for dialogue in test]
+    expected = score(lists, test, catalog, num_ranks=NUM_RANKS, popularity=popularity).summary()
+    metrics = written["metrics"][sft_model.name]
+    assert {name: value["mean"] for name, value in metrics.items()} == pytest.approx(expected)
+    assert f"tail_recall@{NUM_RANKS}" in expected
+    assert {"Tail", f"recall@{NUM_RANKS}"} <= set(capsys.readouterr().out.split())
 
 
 def test_requests_can_be_swapped_between_users(files: Files, sft_model: Path, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,6 +126,101 @@ def test_learning_begins_at_the_reference(
     assert second > 1e-6
     assert not torch.allclose(logits(load_policy(tmp_path)), logits(load_policy(given)))
     assert isinstance(load_policy(tmp_path), PeftModel) == (start != "all weights")
+
+
+# ---- Augmented and popular items -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(files: Files, tmp_path: Path) -> dict[str, Path]:
+    """The training data with the first film that a dialogue neither wants nor has seen as its augmented label."""
+    catalog, dialogues = Catalog.load(files.catalog), load_dialogues(files.train)
+    free = [
+        min(set(range(len(catalog))) - {catalog.resolve(item) for item in (*d.ground_truth, *d.seen)})
+        for d in dialogues
+    ]
+    rows = [
+        replace(dialogue, augmented=[{"title": catalog[item].title, "year": catalog[item].year, "gain": 0.5}])
+        for dialogue, item in zip(dialogues, free, strict=True)
+    ]
+    save_dialogues(tmp_path / "labelled.jsonl", rows)
+    return {"catalog": files.catalog, "dialogues": tmp_path / "labelled.jsonl"}
+
+
+def test_augmented_labels_of_the_dialogues_pay_as_asked(
+    labelled: dict[str, Path], sft_model: Path, tmp_path: Path
+) -> None:
+    settings = {"augmented_weight": 0.5, "label_schedule": "two_stage", "stage_one": 0.25}
+    trainer = trainer_of(rank_grpo, **labelled, **SMALL, **settings, model_name_or_path=sft_model, output_dir=tmp_path)
+    catalog, row = Catalog.load(labelled["catalog"]), trainer.train_dataset[0]
+    wanted, fitting = (catalog.lines[catalog.resolve(row[name][0])] for name in ("ground_truth", "augmented"))
+    columns = {name: [row[name]] for name in ("ground_truth", "seen", "augmented")}
+
+    def paid(step: int) -> list[float]:
+        state = SimpleNamespace(global_step=step, max_steps=100)
+        return trainer.reward_funcs[0].function(completions=[f"{fitting}\n{wanted}"], **columns, trainer_state=state)[0]
+
+    assert paid(24) == [0.25, 0.0, 0.0]
+    assert paid(25) == [0.0, 1.0, 0.0]
+
+
+def test_labels_that_should_count_must_be_there(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "augmented_weight": 0.5, "model_name_or_path": sft_model, "output_dir": tmp_path}
+    with pytest.raises(ValueError, match="none of the 13 rows has any"):
+        trainer_of(rank_grpo, **files.training, **settings)
+
+
+def test_labels_that_do_not_count_change_no_bit_and_are_mentioned(
+    files: Files, labelled: dict[str, Path], sft_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {**SMALL, "model_name_or_path": sft_model, "learning_rate": 1e-2}
+    run(rank_grpo, **files.training, **settings, output_dir=tmp_path / "without")
+    assert "augmented" not in caplog.text
+    run(rank_grpo, **labelled, **settings, output_dir=tmp_path / "with")
+
+    assert "augmented_weight is 0" in caplog.text
+    without, given = (logits(load_policy(model)) for model in (tmp_path / "without", sft_model))
+    assert torch.equal(logits(load_policy(tmp_path / "with")), without)
+    assert not torch.equal(without, given)
+
+
+def test_popular_items_pay_less_when_asked(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {"popularity_power": 1.0, "popularity_cap": 4.0}
+    trainer = trainer_of(
+        rank_grpo, **files.training, **SMALL, **settings, model_name_or_path=sft_model, output_dir=tmp_path
+    )
+    catalog, row = Catalog.load(files.catalog), trainer.train_dataset[0]
+    wanted = Counter(catalog.resolve(item) for d in load_dialogues(files.train) for item in d.ground_truth)
+    item = catalog.resolve(row["ground_truth"][0])
+    propensity = wanted[item] / max(wanted.values())
+    largest = min(max(wanted.values()), 4.0)  # of an item that was wanted once or never
+
+    (rewards,) = trainer.reward_funcs[0].function(
+        completions=[catalog.lines[item]], ground_truth=[row["ground_truth"]], seen=[row["seen"]]
+    )
+    assert rewards == pytest.approx([min(1 / propensity, 4.0) / largest, 0, 0])
+    assert len(set(trainer.reward_funcs[0].function.item_weights)) > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"popularity_power": 1.0}, "popularity_power grades what a hit pays"),
+        ({"popularity_power": 0.5, "scale_rewards": "batch"}, ""),
+        ({}, ""),
+    ],
+)
+def test_grades_that_scaling_would_undo_are_mentioned(
+    settings: dict[str, Any],
+    said: str,
+    files: Files,
+    sft_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trainer_of(rank_grpo, **files.training, **SMALL, **settings, model_name_or_path=sft_model, output_dir=tmp_path)
+    warnings = [message for message in caplog.messages if "scale_rewards" in message]
+    assert [said in message for message in warnings] == ([True] if said else [])
 
 
 # ---- The prompt ------------------------------------------------------------------------------------------------------

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from catalog import Catalog, Item
 from rankrl.data import load_dialogues
-from rankrl.rewards import RankReward
+from rankrl.rewards import LabelSchedule, LabelWeights, RankReward
 
 TRUTH = [[{"id": None, "title": "Up", "year": 2009, "gain": 1.0}, {"title": "Ran", "year": 1985, "gain": 0.5}]]
+AUGMENTED = [[{"title": "Heat", "year": 1995, "gain": 0.8}, {"title": "Ran", "year": 1985, "gain": 1.0}]]
 LIST = "Heat (1995)\nUp (2009)\nNo such film (1990)\nUp (2009)\nRan (1985)"
 
 
@@ -137,6 +142,146 @@ def test_two_keys_for_one_title_are_paid_by_key() -> None:
     catalog = Catalog([Item("Heat", 1995, "a"), Item("Heat", 1986, "b")])
     reward = RankReward(catalog, 2)
     assert reward(completions=["Heat (1986)\nHeat (1995)"], ground_truth=[[{"id": "a"}]]) == [[0, 1]]
+
+
+# ---- Augmented labels ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "relevance", "augmented"),
+    [
+        ((1.0, 0.0), [0, 1, 0, 0, 0.5], [0, 0, 0, 0, 0]),
+        ((1.0, 0.5), [0.4, 1, 0, 0, 0.5], [0.4, 0, 0, 0, 0]),  # Ran: a true label pays as much
+        ((1.0, 1.0), [0.8, 1, 0, 0, 1.0], [0.8, 0, 0, 0, 1.0]),
+        ((0.0, 0.5), [0.4, 0, 0, 0, 0.5], [0.4, 0, 0, 0, 0.5]),
+    ],
+)
+def test_augmented_labels_by_hand(catalog: Catalog, weights: tuple, relevance: list, augmented: list) -> None:
+    scores = RankReward(catalog, 5).score([LIST], TRUTH, augmented=AUGMENTED, weights=LabelWeights(*weights))
+    assert scores.relevance.tolist() == scores.returns.tolist() == [relevance]
+    assert scores.augmented.tolist() == [augmented]
+    assert scores.hits.tolist() == [[False, True, False, False, True]], "hits are what the user wanted, whatever counts"
+
+
+def test_the_return_is_that_of_the_blended_relevance(catalog: Catalog) -> None:
+    reward = RankReward(catalog, 2, gamma=2.0, labels=LabelSchedule(0.5))
+    assert reward(completions=[LIST], ground_truth=TRUTH, augmented=AUGMENTED) == [[0.4 + 1 / 2, 1.0]]
+    summed = RankReward(catalog, 5, per_rank=False, labels=LabelSchedule(0.5))
+    assert summed(completions=[LIST], ground_truth=TRUTH, augmented=AUGMENTED) == [pytest.approx(0.4 + 1 + 0.5)]
+
+
+def test_augmented_labels_do_not_count_unless_asked(catalog: Catalog) -> None:
+    reward = RankReward(catalog, 5)
+    assert reward(completions=[LIST], ground_truth=TRUTH, augmented=AUGMENTED) == [[0, 1, 0, 0, 0.5]]
+    assert reward(completions=[LIST], ground_truth=TRUTH, augmented=[[["Nowhere", 1999]]]) == [[0, 1, 0, 0, 0.5]]
+
+
+def test_rows_without_augmented_labels_earn_by_their_truth(catalog: Catalog) -> None:
+    reward = RankReward(catalog, 5, labels=LabelSchedule(0.5))
+    rewards = reward(completions=[LIST] * 3, ground_truth=TRUTH * 3, augmented=[None, [], *AUGMENTED])
+    assert rewards == [[0, 1, 0, 0, 0.5], [0, 1, 0, 0, 0.5], [0.4, 1, 0, 0, 0.5]]
+    nobody = RankReward(catalog, 5).score([LIST], TRUTH, weights=LabelWeights(0.0, 1.0))
+    assert not nobody.relevance.any()
+    assert not nobody.augmented.any()
+
+
+def test_augmented_items_that_were_seen_or_repeated_earn_nothing(catalog: Catalog) -> None:
+    reward = RankReward(catalog, 5, labels=LabelSchedule(1.0))
+    text = "Heat (1995)\nHeat (1995)\nRan (1985)"
+    assert reward(completions=[text], ground_truth=TRUTH, augmented=AUGMENTED) == [[0.8, 0, 1, 0, 0]]
+    assert reward(completions=[text], ground_truth=TRUTH, augmented=AUGMENTED, seen=[["Heat (1995)"]]) == [
+        [0, 0, 1, 0, 0]
+    ]
+    assert reward.last_scores is not None
+    assert reward.last_scores.augmented.tolist() == [[0, 0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "expected"),
+    [
+        (LabelSchedule(1.0, "linear"), 0, [0.8, 1, 0, 0, 1.0]),
+        (LabelSchedule(1.0, "linear"), 5, [0.4, 1, 0, 0, 0.5]),
+        (LabelSchedule(1.0, "linear"), 10, [0, 1, 0, 0, 0.5]),
+        (LabelSchedule(1.0, "linear"), 11, [0, 1, 0, 0, 0.5]),  # past the end is the end
+        (LabelSchedule(1.0, "two_stage", 0.3), 2, [0.8, 0, 0, 0, 1.0]),
+        (LabelSchedule(1.0, "two_stage", 0.3), 3, [0, 1, 0, 0, 0.5]),
+        (LabelSchedule(1.0, "augmented_only"), None, [0.8, 0, 0, 0, 1.0]),
+    ],
+)
+def test_labels_change_with_the_state_of_the_training(
+    catalog: Catalog, schedule: LabelSchedule, step: int | None, expected: list[float]
+) -> None:
+    state = None if step is None else SimpleNamespace(global_step=step, max_steps=10)
+    reward = RankReward(catalog, 5, labels=schedule)
+    assert reward(completions=[LIST], ground_truth=TRUTH, augmented=AUGMENTED, trainer_state=state) == [expected]
+
+
+@pytest.mark.parametrize("state", [None, SimpleNamespace(global_step=0, max_steps=0), SimpleNamespace(global_step=0)])
+def test_labels_that_change_need_the_state_of_the_training(catalog: Catalog, state: object) -> None:
+    reward = RankReward(catalog, 5, labels=LabelSchedule(0.5, "linear"))
+    with pytest.raises(TypeError, match=r"call it with trainer_state.*global_step and max_steps"):
+        reward(completions=[LIST], ground_truth=TRUTH, augmented=AUGMENTED, trainer_state=state)
+
+
+def test_a_missing_augmented_column_is_an_error_only_where_it_counts(catalog: Catalog) -> None:
+    with pytest.raises(TypeError, match=r"weight 0\.5.*no column `augmented`; the others are \['prompts'\]"):
+        RankReward(catalog, 5, labels=LabelSchedule(0.5))(completions=[LIST], ground_truth=TRUTH, prompts=["?"])
+    with pytest.raises(ValueError, match="augmented has 2 rows for 1 completions"):
+        RankReward(catalog, 5)(completions=[LIST], ground_truth=TRUTH, augmented=AUGMENTED * 2)
+
+
+def test_unknown_augmented_items_are_reported_under_their_own_name(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    reward = RankReward(catalog, 5, labels=LabelSchedule(0.5))
+    with caplog.at_level(logging.WARNING):
+        reward(completions=[LIST], ground_truth=TRUTH, augmented=[[*AUGMENTED[0], ["Nowhere", 1999]]])
+    (message,) = caplog.messages
+    assert "1 of 3 distinct augmented items" in message
+    assert "'Nowhere (1999)'" in message
+
+
+def test_the_labels_of_a_data_set_are_checked_before_training(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    counting = RankReward(catalog, 5, labels=LabelSchedule(0.5), unknown_limit=0.4)
+    for augmented in (None, [], [None, []]):
+        with pytest.raises(ValueError, match="none of the 2 rows has any"):
+            counting.check_truth(TRUTH * 2, augmented)
+    with pytest.raises(ValueError, match="1 of 2 distinct augmented items"):
+        RankReward(catalog, 5, labels=LabelSchedule(0.5), unknown_limit=0.4).check_truth(
+            TRUTH, [["Heat (1995)", ["Nowhere", 1999]]]
+        )
+    counting.check_truth(TRUTH * 2, [None, *AUGMENTED])
+    RankReward(catalog, 5).check_truth(TRUTH, None)
+    RankReward(catalog, 5).check_truth(TRUTH, [[["Nowhere", 1999]]])  # it does not count
+    assert not caplog.messages
+
+
+# ---- Weights of items ------------------------------------------------------------------------------------------------
+
+
+def test_item_weights_scale_what_a_hit_is_worth(catalog: Catalog) -> None:
+    worth = [0.5, 0.25, 1.0, 1.0, 1.0]  # Heat, Up, Ran, ...
+    reward = RankReward(catalog, 5, gamma=2.0, item_weights=worth)
+    scores = reward.score([LIST], TRUTH, augmented=AUGMENTED, weights=LabelWeights(1.0, 0.5))
+    assert scores.relevance.tolist() == [[0.2, 0.25, 0, 0, 0.5]]
+    assert scores.augmented.tolist() == [[0.2, 0, 0, 0, 0]]
+    assert scores.hits.tolist() == [[False, True, False, False, True]]
+    assert scores.returns.tolist() == [pytest.approx([0.35625, 0.3125, 0.125, 0.25, 0.5])]
+    last_item_weighs = RankReward(catalog, 1, item_weights=[1, 1, 1, 1, 0.5])
+    assert last_item_weighs(completions=["No such film (1990)"], ground_truth=TRUTH) == [[0.0]]  # id -1
+
+
+@pytest.mark.parametrize("weights", [[1.0] * 4, [0.0] + [1.0] * 4, [1.5] + [1.0] * 4, [math.nan] + [1.0] * 4, 1.0])
+def test_bad_item_weights(catalog: Catalog, weights: object) -> None:
+    with pytest.raises(ValueError, match=r"one weight in \(0, 1\] for each of the 5 items"):
+        RankReward(catalog, 5, item_weights=weights)  # type: ignore[arg-type]
+
+
+def test_equal_item_weights_change_nothing(catalog: Catalog) -> None:
+    plain, weighted = RankReward(catalog, 5), RankReward(catalog, 5, item_weights=np.ones(5))
+    assert plain(completions=[LIST], ground_truth=TRUTH) == weighted(completions=[LIST], ground_truth=TRUTH)
 
 
 @pytest.mark.real_data

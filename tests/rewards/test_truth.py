@@ -94,6 +94,24 @@ def test_bad_rows(catalog: Catalog, rows: list, message: str) -> None:
         resolve_truth(catalog, rows)
 
 
+def test_labels_that_complete_a_truth_may_be_missing_and_are_reported_by_their_own_name(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolver = TruthResolver(catalog, column="augmented", allow_empty=True)
+    assert resolver.truth([[], ["Heat (1995)", ["Nowhere", 1999]], ()]) == [{}, {0: 1.0}, {}]
+    (message,) = caplog.messages
+    assert "1 of 2 distinct augmented items (50.0%)" in message
+    assert "2 of 3 rows keep none" in message
+    assert "earn nothing" not in message  # they earn by their truth
+
+    with pytest.raises(ValueError, match=r"1 of 1 distinct augmented items .*Not one of these labels could ever count"):
+        TruthResolver(catalog, column="augmented", allow_empty=True).truth([[["Nowhere", 1999]]])
+    with pytest.raises(ValueError, match=r"wanted of row 0 is empty.*row\['wanted'\]"):
+        TruthResolver(catalog, column="wanted").truth([[]])
+    with pytest.raises(ValueError, match="augmented of row 1: 3 names no item"):
+        resolver.truth([[], [3]])
+
+
 def test_seen_items_outside_the_catalogue_are_no_error(catalog: Catalog) -> None:
     resolver = TruthResolver(catalog)
     assert resolver.seen([[["Heat", 1995], ["Marvel", None]], [], None]) == [{0}, set(), set()]

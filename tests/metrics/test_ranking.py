@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, R, Success, nDCG
 
-from rankrl.metrics import (
-    coverage_at_k,
-    hit_rate_at_k,
-    in_catalog_share,
-    mrr,
-    ndcg_at_k,
-    recall_at_k,
-    repeat_share,
-)
+from rankrl.metrics import coverage_at_k, hit_rate_at_k, mrr, ndcg_at_k, recall_at_k
+from rankrl.metrics.ranking import GainForm
 
 NUM_ITEMS = 12
 
@@ -60,14 +53,42 @@ def test_agrees_with_ir_measures(lists: tuple[np.ndarray, list[dict[int, float]]
     np.testing.assert_allclose(mrr(ranked, truth, k), reference(RR @ k, ranked, truth), atol=1e-9)
 
 
-@given(judged_lists(), st.integers(1, 10))
-def test_only_the_ideal_list_scores_one(lists: tuple[np.ndarray, list[dict[int, float]]], k: int) -> None:
+@pytest.mark.parametrize("gains", ["linear", "exponential"])
+@given(lists=judged_lists(), k=st.integers(1, 10))
+def test_only_the_ideal_list_scores_one(
+    gains: GainForm, lists: tuple[np.ndarray, list[dict[int, float]]], k: int
+) -> None:
     _, truth = lists
     ideal = np.full((len(truth), k), -1)
     for row, wanted in enumerate(truth):
         best = sorted(wanted, key=lambda item: -wanted[item])[:k]
         ideal[row, : len(best)] = best
-    np.testing.assert_allclose(ndcg_at_k(ideal, truth, k), 1.0)
+    np.testing.assert_allclose(ndcg_at_k(ideal, truth, k, gains=gains), 1.0)
+
+
+def test_the_form_of_gains_by_hand() -> None:
+    """Item 5 (gain 0.5) before item 1 (gain 1): linear 0.5 and 1, exponential sqrt(2) - 1 and 1."""
+    ranked, truth, second = [[5, 1]], [{1: 1.0, 5: 0.5}], 1 / np.log2(3)
+    np.testing.assert_allclose(ndcg_at_k(ranked, truth, 2), [(0.5 + second) / (1 + 0.5 * second)])
+    small = np.sqrt(2) - 1
+    exponential = ndcg_at_k(ranked, truth, 2, gains="exponential")
+    np.testing.assert_allclose(exponential, [(small + second) / (1 + small * second)])
+    np.testing.assert_allclose(ndcg_at_k(ranked, truth, 1, gains="exponential"), [small])  # the ideal has item 1 there
+    with pytest.raises(ValueError, match="gains is 'log'; expected one of linear, exponential"):
+        ndcg_at_k(ranked, truth, 2, gains="log")  # type: ignore[arg-type]
+
+
+@given(judged_lists(), st.integers(1, 10))
+def test_without_graded_gains_both_forms_agree(lists: tuple[np.ndarray, list[dict[int, float]]], k: int) -> None:
+    ranked, truth = lists
+    wanted = [list(row) for row in truth]
+    linear, exponential = (ndcg_at_k(ranked, wanted, k, gains=form) for form in ("linear", "exponential"))
+    np.testing.assert_allclose(linear, exponential)
+
+
+def test_any_gain_above_zero_counts_in_full_for_recall() -> None:
+    assert recall_at_k([[5, 0]], [{1: 1.0, 5: 0.01}], 2) == [0.5]
+    assert hit_rate_at_k([[5, 0]], [{1: 1.0, 5: 0.01}], 2) == [1.0]
 
 
 def test_a_short_list_gets_no_easier_ideal() -> None:
@@ -97,21 +118,3 @@ def test_k_is_positive(k: int) -> None:
         recall_at_k([[1]], [[1]], k)
     with pytest.raises(ValueError, match=f"k is {k}"):
         coverage_at_k([[1]], 2, k)
-
-
-def test_in_catalog_share_counts_lines_not_ranks() -> None:
-    ranked = [[0, -1, 1, -1], [-1, -1, -1, -1], [0, 1, 2, 3], [-1, -1, -1, -1]]
-    assert in_catalog_share(ranked, [3, 2, 9, 0]).tolist() == [2 / 3, 0, 1, 0]
-    with pytest.raises(ValueError, match="list 0 has 2 lines but an item at rank 3"):
-        in_catalog_share(ranked, [2, 2, 9, 0])
-    with pytest.raises(ValueError, match="one count per list"):
-        in_catalog_share(ranked, [2])
-
-
-def test_repeats_and_coverage() -> None:
-    ranked = [[0, 0, 1, 0], [-1, -1, -1, -1], [3, -1, 2, 1]]
-    assert repeat_share(ranked).tolist() == [0.5, 0, 0]
-    assert coverage_at_k(ranked, 8, 1) == 2 / 8
-    assert coverage_at_k(ranked, 8, 4) == 4 / 8
-    with pytest.raises(ValueError, match="item 3, but the catalogue has 3"):
-        coverage_at_k(ranked, 3, 1)
