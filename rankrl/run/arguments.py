@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+Imitate = Literal["auto", "recommendations", "truth", "augmented"]
+
 
 @dataclass
 class DataArguments:
@@ -50,6 +52,11 @@ class SFTArguments(DataArguments):
 
     Args:
         num_ranks: K, items in a list.
+        imitate: `recommendations`: a teacher's lists; `truth`: what the user wanted, filled up with what is popular;
+            `augmented`: augmented labels by falling gain, filled up with what is most often one (dialogues without any
+            are left out); `auto`: the teacher's lists if there are any, else the truth.
+        anchor_weight: alpha; stay near the policy at the start by a KL of this weight, whose soft labels keep what an
+            earlier stage has learned (arXiv 2508.05657). 0: plain fine-tuning.
         allow_empty_truth: also learn from demonstrations whose truth nobody knows.
         allow_unknown_items: imitate titles that the catalogue lacks too, and lists that are too short, as they are: to
             see what raw lists teach. Dialogues with an empty list are left out.
@@ -58,6 +65,8 @@ class SFTArguments(DataArguments):
     """
 
     num_ranks: int = field(default=20, metadata={"help": "K, items in a list."})
+    imitate: Imitate = field(default="auto", metadata={"help": "Which lists to imitate."})
+    anchor_weight: float = field(default=0.0, metadata={"help": "Weight of the KL to the policy at the start."})
     allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
     allow_unknown_items: bool = field(default=False, metadata={"help": "Imitate what is outside the catalogue too."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
