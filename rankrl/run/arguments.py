@@ -183,6 +183,25 @@ class RewardArguments(DataArguments):
 
 
 @dataclass
+class ScorerArguments(DataArguments):
+    """Augmented labels: what a small model learns to score like (arXiv 2508.05657).
+
+    Args:
+        scores: a teacher's scores of candidates (JSONL, see `rankrl.labels.scores_file`).
+        held_out: share of the dialogues that the scorer is measured on and does not learn from.
+        threshold: from which score on an item becomes a label.
+        max_length: tokens of dialogue and item together; what is longer loses the start of its dialogue.
+        tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
+    """
+
+    scores: str = field(default="", metadata={"help": "A teacher's scores (JSONL)."})
+    held_out: float = field(default=0.2, metadata={"help": "Share of the dialogues to measure on."})
+    threshold: float = field(default=3.5, metadata={"help": "From which score on an item is a label."})
+    max_length: int = field(default=1024, metadata={"help": "Tokens of dialogue and item."})
+    tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
+
+
+@dataclass
 class EvaluationArguments(DataArguments):
     """Scores of one model on held-out dialogues.
 

@@ -11,11 +11,18 @@ from typing import Any
 import pytest
 
 from rankrl.data.prompts import PromptTemplate
-from recipes import demonstrations, evaluate, rank_grpo, sft
+from recipes import demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
-RECIPES = {"demonstrations": demonstrations, "sft": sft, "rank_grpo": rank_grpo, "evaluate": evaluate}
-TRAINING = ("sft", "rank_grpo")
+RECIPES = {
+    "demonstrations": demonstrations,
+    "sft": sft,
+    "rank_grpo": rank_grpo,
+    "evaluate": evaluate,
+    "tune_scorer": tune_scorer,
+}
+LISTING = ("sft", "rank_grpo")  # stages that train a model to write lists
+TRAINING = (*LISTING, "tune_scorer")
 CONFIGS = REPOSITORY / "recipes" / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -105,7 +112,7 @@ START = {CONFIGS / "blended": [CONFIGS / "sft.yaml"]}
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda folder: folder.name)
 def test_all_stages_write_the_same_prompt(folder: Path) -> None:
-    stages = {path for path in FILES if path.parent == folder and stage_of(path) in TRAINING} | {*START.get(folder, ())}
+    stages = {path for path in FILES if path.parent == folder and stage_of(path) in LISTING} | {*START.get(folder, ())}
     prompts = set()
     for path in stages:
         data, training, _ = parse(path)
