@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def tuned(data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("scorer")
-    settings = {"max_length": 64, "max_steps": 80, "warmup_steps": 5, "tiny_vocab_size": 500}
+    settings = {"max_length": 64, "max_steps": 160, "warmup_steps": 5, "tiny_vocab_size": 500}
     run(tune_scorer, config=TINY, **data, **settings, output_dir=output)
     return output
 
