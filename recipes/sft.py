@@ -1,7 +1,9 @@
 """Stage 1: teach a model to write lists, by imitating one for each dialogue.
 
 A dialogue with `recommendations` (a teacher's list) is answered with them; where no dialogue has any, lists are made
-from what the user really wanted, filled up with what is popular.
+from what the user really wanted, filled up with what is popular. `--imitate augmented` makes them from augmented
+labels, and `--anchor_weight` keeps a second round near the first (arXiv 2508.05657). As in stage 2, `--use_peft` merges
+an adapter that training starts from and trains a new one on top.
 
     accelerate launch recipes/sft.py --config recipes/configs/sft.yaml --catalog CATALOG --dialogues TRAIN.jsonl
 """
@@ -11,13 +13,13 @@ from __future__ import annotations
 import logging
 
 from datasets import Dataset
-from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+from trl import ModelConfig, SFTConfig, TrlParser, get_peft_config
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, context_length
 from rankrl.demonstrations import popular_items, truth_then_popular
-from rankrl.rewards import resolve_truth
-from rankrl.run.arguments import SFTArguments
+from rankrl.rewards import TruthResolver
+from rankrl.run.arguments import Imitate, SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer, model_kwargs
@@ -29,44 +31,77 @@ from rankrl.run.start import (
     show_example,
     write_manifest,
 )
+from rankrl.sft import AnchoredSFTTrainer
 
 logger = logging.getLogger("rankrl.sft")
 
 
+def what_to_imitate(dialogues: list[Dialogue], imitate: Imitate) -> Imitate:
+    """`auto` decided: the teacher's lists where there are any, else the truth.
+
+    Raises:
+        ValueError: if no dialogue has what is asked for.
+    """
+    if imitate == "auto":
+        imitate = "recommendations" if any(dialogue.recommendations for dialogue in dialogues) else "truth"
+        logger.info("lists are made from: %s", imitate)
+    if imitate != "truth" and not any(getattr(dialogue, imitate) for dialogue in dialogues):
+        made_by = {"recommendations": "recipes/demonstrations.py", "augmented": "recipes/augment_labels.py"}[imitate]
+        raise ValueError(
+            f"imitate is {imitate!r}, but none of the {len(dialogues)} dialogues has {imitate}: give those that "
+            f"{made_by} wrote, or imitate something else."
+        )
+    return imitate
+
+
 def demonstrations(
-    catalog: Catalog, dialogues: list[Dialogue], num_ranks: int, *, allow_unknown_items: bool = False
+    catalog: Catalog,
+    dialogues: list[Dialogue],
+    num_ranks: int,
+    imitate: Imitate,
+    *,
+    allow_unknown_items: bool = False,
 ) -> list[list[str]]:
-    """The lines that each dialogue is answered with: the teacher's list, or truth filled up by popularity."""
-    if any(dialogue.recommendations for dialogue in dialogues):
-        rows = [[catalog.resolve(item) for item in dialogue.recommendations or ()] for dialogue in dialogues]
-        for dialogue, row in zip(dialogues, rows, strict=True):
-            if not allow_unknown_items and (len(row) < num_ranks or -1 in row[:num_ranks]):
-                raise ValueError(
-                    f"dialogue {dialogue.id!r} demonstrates {len(row)} items, {row.count(-1)} of them not in the "
-                    f"catalogue; expected num_ranks = {num_ranks} that are. Lower num_ranks, or bring the lists into "
-                    "the catalogue (recipes/demonstrations.py)."
-                )
-        return [
-            [
-                catalog.lines[item] if item >= 0 else str(reference.title)
-                for item, reference in zip(row[:num_ranks], dialogue.recommendations or (), strict=False)
-            ]
-            for dialogue, row in zip(dialogues, rows, strict=True)
-        ]
-    logger.info("no dialogue has recommendations: lists are made from the truth, filled up by popularity")
-    truth = resolve_truth(catalog, [dialogue.ground_truth for dialogue in dialogues])
+    """The lines that each dialogue is answered with: the teacher's list, or labels filled up by their popularity."""
+    if imitate == "recommendations":
+        return taught(catalog, dialogues, num_ranks, allow_unknown_items=allow_unknown_items)
+    if imitate == "augmented":
+        labels = [sorted(dialogue.augmented or (), key=lambda item: -item.gain) for dialogue in dialogues]
+    else:
+        labels = [dialogue.ground_truth for dialogue in dialogues]
+    wanted = TruthResolver(catalog, column="augmented" if imitate == "augmented" else "ground_truth").truth(labels)
     seen = [[catalog.resolve(item) for item in dialogue.seen] for dialogue in dialogues]
-    lists = truth_then_popular(truth, seen, popular_items(truth, len(catalog)), num_ranks)
+    lists = truth_then_popular(wanted, seen, popular_items(wanted, len(catalog)), num_ranks)
     return [[catalog.lines[item] for item in row] for row in lists.tolist()]
 
 
-def with_lists(dialogues: list[Dialogue]) -> list[Dialogue]:
-    """The dialogues that somebody listed something for, or all where nobody did: an empty list teaches nothing."""
-    listed = [dialogue for dialogue in dialogues if dialogue.recommendations]
-    if 0 < len(listed) < len(dialogues):
-        empty = len(dialogues) - len(listed)
-        logger.warning("%d of %d dialogues have an empty list and are left out", empty, len(dialogues))
-    return listed or dialogues
+def taught(
+    catalog: Catalog, dialogues: list[Dialogue], num_ranks: int, *, allow_unknown_items: bool
+) -> list[list[str]]:
+    """The teacher's list for each dialogue."""
+    rows = [[catalog.resolve(item) for item in dialogue.recommendations or ()] for dialogue in dialogues]
+    for dialogue, row in zip(dialogues, rows, strict=True):
+        if not allow_unknown_items and (len(row) < num_ranks or -1 in row[:num_ranks]):
+            raise ValueError(
+                f"dialogue {dialogue.id!r} demonstrates {len(row)} items, {row.count(-1)} of them not in the "
+                f"catalogue; expected num_ranks = {num_ranks} that are. Lower num_ranks, or bring the lists into "
+                "the catalogue (recipes/demonstrations.py)."
+            )
+    return [
+        [
+            catalog.lines[item] if item >= 0 else str(reference.title)
+            for item, reference in zip(row[:num_ranks], dialogue.recommendations or (), strict=False)
+        ]
+        for dialogue, row in zip(dialogues, rows, strict=True)
+    ]
+
+
+def only_with(dialogues: list[Dialogue], field: Imitate) -> list[Dialogue]:
+    """The dialogues that somebody listed something for: an empty list teaches nothing."""
+    listed = [dialogue for dialogue in dialogues if getattr(dialogue, field)]
+    if empty := len(dialogues) - len(listed):
+        logger.warning("%d of %d dialogues have no %s and are left out", empty, len(dialogues), field)
+    return listed
 
 
 def sft_dataset(
@@ -85,9 +120,10 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
-    if args.allow_unknown_items:
-        dialogues = with_lists(dialogues)
-    lists = demonstrations(catalog, dialogues, args.num_ranks, allow_unknown_items=args.allow_unknown_items)
+    imitate = what_to_imitate(dialogues, args.imitate)
+    if imitate == "augmented" or (imitate == "recommendations" and args.allow_unknown_items):
+        dialogues = only_with(dialogues, imitate)
+    lists = demonstrations(catalog, dialogues, args.num_ranks, imitate, allow_unknown_items=args.allow_unknown_items)
 
     if model_args.model_name_or_path == TINY_GPT2:
         texts = [message["content"] for dialogue in dialogues for message in dialogue.messages]
@@ -101,7 +137,9 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
             )
     tokenizer = load_tokenizer(model_args.model_name_or_path)
     model = load_policy(
-        model_args.model_name_or_path, **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code)
+        model_args.model_name_or_path,
+        merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
+        **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
     renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
@@ -111,14 +149,15 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     training_args.max_length = None  # the renderer has fitted every example; TRL would cut lists in silence
     training_args.completion_only_loss = True
     dataset = sft_dataset(renderer, dialogues, lists, context_length(model.config))
-    trainer = SFTTrainer(
+    trainer = AnchoredSFTTrainer(
         model,
         args=training_args,
+        anchor_weight=args.anchor_weight,
         train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
-    ConsoleCallback.install(trainer, SFT_COLUMNS)
+    ConsoleCallback.install(trainer, {**SFT_COLUMNS, "anchor KL": "anchor_kl"} if args.anchor_weight else SFT_COLUMNS)
     if trainer.is_world_process_zero():
         renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
         tokenizer.save_pretrained(training_args.output_dir)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+Imitate = Literal["auto", "recommendations", "truth", "augmented"]
+
 
 @dataclass
 class DataArguments:
@@ -50,6 +52,11 @@ class SFTArguments(DataArguments):
 
     Args:
         num_ranks: K, items in a list.
+        imitate: `recommendations`: a teacher's lists; `truth`: what the user wanted, filled up with what is popular;
+            `augmented`: augmented labels by falling gain, filled up with what is most often one (dialogues without any
+            are left out); `auto`: the teacher's lists if there are any, else the truth.
+        anchor_weight: alpha; stay near the policy at the start by a KL of this weight, whose soft labels keep what an
+            earlier stage has learned (arXiv 2508.05657). 0: plain fine-tuning.
         allow_empty_truth: also learn from demonstrations whose truth nobody knows.
         allow_unknown_items: imitate titles that the catalogue lacks too, and lists that are too short, as they are: to
             see what raw lists teach. Dialogues with an empty list are left out.
@@ -58,6 +65,8 @@ class SFTArguments(DataArguments):
     """
 
     num_ranks: int = field(default=20, metadata={"help": "K, items in a list."})
+    imitate: Imitate = field(default="auto", metadata={"help": "Which lists to imitate."})
+    anchor_weight: float = field(default=0.0, metadata={"help": "Weight of the KL to the policy at the start."})
     allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
     allow_unknown_items: bool = field(default=False, metadata={"help": "Imitate what is outside the catalogue too."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
@@ -210,6 +219,25 @@ class RewardArguments(DataArguments):
     stage_one: float = field(default=0.5, metadata={"help": "Share of the steps that stage one takes (two_stage)."})
     popularity_power: float = field(default=0.0, metadata={"help": "Pay less for popular items; 0: all alike."})
     popularity_cap: float = field(default=10.0, metadata={"help": "Largest weight of a rare item."})
+
+
+@dataclass
+class ScorerArguments(DataArguments):
+    """Augmented labels: what a small model learns to score like (arXiv 2508.05657).
+
+    Args:
+        scores: a teacher's scores of candidates (JSONL, see `rankrl.labels.scores_file`).
+        held_out: share of the dialogues that the scorer is measured on and does not learn from.
+        threshold: from which score on an item becomes a label.
+        max_length: tokens of dialogue and item together; what is longer loses the start of its dialogue.
+        tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
+    """
+
+    scores: str = field(default="", metadata={"help": "A teacher's scores (JSONL)."})
+    held_out: float = field(default=0.2, metadata={"help": "Share of the dialogues to measure on."})
+    threshold: float = field(default=3.5, metadata={"help": "From which score on an item is a label."})
+    max_length: int = field(default=1024, metadata={"help": "Tokens of dialogue and item."})
+    tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
 
 
 @dataclass

@@ -26,7 +26,7 @@ LEVELS = (
     ("rankrl.rewards",),
     ("rankrl.metrics", "rankrl.protocols", "rankrl.templates", "rankrl.chat"),
     ("rankrl.data", "rankrl.teachers", "rankrl.encoders", "rankrl.collaborative", "rankrl.decoding"),
-    ("rankrl.grpo", "rankrl.demonstrations", "rankrl.labels", "rankrl.crag"),
+    ("rankrl.grpo", "rankrl.sft", "rankrl.demonstrations", "rankrl.labels", "rankrl.crag"),
     ("rankrl.evaluation",),
     ("rankrl.run",),
     ("rankrl",),  # the package itself, which offers names of the parts

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rankrl.data.prompts import PromptTemplate
-from recipes import demonstrations, evaluate, rank_grpo, sft
+from recipes import demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
-RECIPES = {"demonstrations": demonstrations, "sft": sft, "rank_grpo": rank_grpo, "evaluate": evaluate}
-TRAINING = ("sft", "rank_grpo")
-FILES = sorted((REPOSITORY / "recipes" / "configs").rglob("*.yaml"))
+RECIPES = {
+    "demonstrations": demonstrations,
+    "sft": sft,
+    "rank_grpo": rank_grpo,
+    "evaluate": evaluate,
+    "tune_scorer": tune_scorer,
+}
+LISTING = ("sft", "rank_grpo")  # stages that train a model to write lists
+TRAINING = (*LISTING, "tune_scorer")
+CONFIGS = REPOSITORY / "recipes" / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: \S+( #.*)?$)", re.MULTILINE)
 
 
+def stage_of(path: Path) -> str:
+    """The recipe that a file is for: `rank_grpo` for `rank_grpo.yaml` and `rank_grpo_stage_one.yaml`."""
+    return path.stem.partition("_stage_")[0]
+
+
 def parse(path: Path, **settings: Any) -> Any:
     """What a recipe's `main` is called with."""
-    recipe = RECIPES[path.stem]
+    recipe = RECIPES[stage_of(path)]
     needed = {"catalog": "C", "dialogues": "D"}
-    if path.stem in TRAINING:
+    if stage_of(path) in TRAINING:
         needed |= {"output_dir": "unused", "use_cpu": True}  # bf16 is refused where there is no GPU
     received = []
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +63,7 @@ def test_its_recipe_understands_it(path: Path) -> None:
 
 @ALL
 def test_flags_win_over_it(path: Path) -> None:
-    others = {"learning_rate": 0.5} if path.stem in TRAINING else {}
+    others = {"learning_rate": 0.5} if stage_of(path) in TRAINING else {}
     data, *training = parse(path, prompt_template="book", **others)
     assert data.prompt_template == "book"
     assert not others or training[0].learning_rate == 0.5
@@ -92,9 +106,43 @@ def test_demonstrations_are_made_for_the_prompt_of_the_next_stages() -> None:
         assert made.prompt_template == learned.prompt_template
 
 
+# What a folder without its own first stage goes on from.
+START = {CONFIGS / "blended": [CONFIGS / "sft.yaml"]}
+
+
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda folder: folder.name)
-def test_both_stages_write_the_same_prompt(folder: Path) -> None:
-    (first, _, _), (second, training, _) = (parse(folder / f"{stage}.yaml") for stage in ("sft", "rank_grpo"))
-    assert first.num_ranks == training.num_ranks
-    assert first.prompt_template == second.prompt_template
-    assert first.max_prompt_length == second.max_prompt_length
+def test_all_stages_write_the_same_prompt(folder: Path) -> None:
+    stages = {path for path in FILES if path.parent == folder and stage_of(path) in LISTING} | {*START.get(folder, ())}
+    prompts = set()
+    for path in stages:
+        data, training, _ = parse(path)
+        num_ranks = data.num_ranks if stage_of(path) == "sft" else training.num_ranks
+        prompts.add((num_ranks, data.prompt_template, data.max_prompt_length))
+    assert len(stages) > 1
+    assert len(prompts) == 1
+
+
+def two_stage(name: str) -> Any:
+    return parse(CONFIGS / "two_stage" / f"{name}.yaml")
+
+
+def test_the_first_stage_learns_augmented_labels_and_the_second_what_users_chose() -> None:
+    (one, _, _), (two, _, _) = two_stage("sft_stage_one"), two_stage("sft_stage_two")
+    assert (one.imitate, one.anchor_weight) == ("augmented", 0.0)
+    assert two.imitate == "auto"
+    assert two.anchor_weight > 0
+    (one, training, _), (two, anchored, _) = two_stage("rank_grpo_stage_one"), two_stage("rank_grpo_stage_two")
+    assert (one.label_schedule, one.augmented_weight, training.scale_rewards) == ("augmented_only", 1.0, "batch")
+    assert two.augmented_weight == 0.0
+    assert anchored.beta > training.beta > 0
+
+
+def test_blended_differs_from_the_general_config_in_the_labels_alone() -> None:
+    (labels, training, model), (plain, general, plain_model) = (
+        parse(CONFIGS / name / "rank_grpo.yaml") for name in ("blended", ".")
+    )
+    assert (labels.augmented_weight, labels.label_schedule, training.scale_rewards) == (0.5, "constant", "batch")
+    assert replace(labels, augmented_weight=0.0) == plain
+    training.scale_rewards = general.scale_rewards
+    assert training.to_dict() | {"logging_dir": None} == general.to_dict() | {"logging_dir": None}
+    assert model == plain_model

@@ -1,0 +1,188 @@
+"""Augmented labels: tune a small model on a few hundred of a teacher's scores, so that it can score the rest.
+
+A share of the dialogues is held out; `metrics.json` says how well the scorer agrees with the teacher there, beside a
+constant, the mean of the teacher's scores.
+
+    python recipes/tune_scorer.py --config recipes/configs/tune_scorer.yaml --catalog CATALOG \\
+        --dialogues TRAIN.jsonl --scores SCORES.jsonl --output_dir runs/scorer
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from peft import get_peft_model
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from catalog import Catalog
+from rankrl.data import Dialogue
+from rankrl.demonstrations.texts import item_text, own_metadata
+from rankrl.evaluation.significance import dialogue_of
+from rankrl.labels import LocalScorer, ScoredDialogue, encode_pairs, load_scores, teacher_agreement
+from rankrl.labels.local import HALF, MIDDLE
+from rankrl.run.arguments import ScorerArguments
+from rankrl.run.console import ConsoleCallback
+from rankrl.run.interrupt import train
+from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs
+from rankrl.run.start import checkpoint_to_resume, file_hash, read_data, require_joined_processes, write_manifest
+
+logger = logging.getLogger("rankrl.tune_scorer")
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A dialogue, the texts of its rated candidates, and the teacher's scores of them."""
+
+    dialogue: Dialogue
+    items: list[str]
+    scores: list[float]
+
+
+def rated_dialogues(
+    catalog: Catalog, dialogues: Sequence[Dialogue], scores: Mapping[str, ScoredDialogue]
+) -> list[Rated]:
+    """Dialogues with what the teacher rated for them, as far as the catalogue has it.
+
+    Raises:
+        ValueError: if no scored dialogue is among the dialogues, or nothing that was rated in the catalogue.
+    """
+    known = {dialogue.id: dialogue for dialogue in dialogues}
+    if missing := [row.id for row in scores.values() if row.id not in known]:
+        message = f"{len(missing)} of {len(scores)} scored dialogues are not among the dialogues: {missing[0]!r}, ..."
+        if len(missing) == len(scores):
+            raise ValueError(f"{message}; give the dialogues that were scored, with the ids they had.")
+        logger.warning("%s", message)
+    rated, unknown = [], 0
+    for row in scores.values():
+        if row.id not in known:
+            continue
+        found = [(catalog.resolve(item.item), item.score) for item in row.items if item.score is not None]
+        unknown += sum(item < 0 for item, _ in found)
+        kept = [(item, score) for item, score in found if item >= 0]
+        texts = [item_text(catalog.lines[item], own_metadata(catalog[item])) for item, _ in kept]
+        if kept:
+            rated.append(Rated(known[row.id], texts, [score for _, score in kept]))
+    if unknown:
+        logger.warning("%d rated items are not in the catalogue and are left out", unknown)
+    if not rated:
+        raise ValueError("nothing that the scores rate is in the catalogue; give the one they were made for.")
+    return rated
+
+
+def hold_out(rated: Sequence[Rated], share: float, seed: int) -> tuple[list[Rated], list[Rated]]:
+    """Split by dialogue: all turns of one are on the same side, or the scorer would be measured on what it has read.
+
+    Raises:
+        ValueError: if either side would be empty.
+    """
+    names = sorted({dialogue_of(row.dialogue.id) for row in rated})
+    held = set(np.random.default_rng(seed).permutation(names)[: round(share * len(names))].tolist())
+    if not 0 < len(held) < len(names):
+        raise ValueError(
+            f"held_out={share:g} of {len(names)} scored dialogues leaves {len(names) - len(held)} to learn from and "
+            f"{len(held)} to measure on; both need one at least."
+        )
+    sides: tuple[list[Rated], list[Rated]] = [], []
+    for row in rated:
+        sides[dialogue_of(row.dialogue.id) in held].append(row)
+    return sides
+
+
+def pair_dataset(tokenizer: Any, rated: Sequence[Rated]) -> Dataset:
+    """Pairs of dialogue and item as the scorer reads them, with what it is to say."""
+    inputs, cut = encode_pairs(tokenizer, [(row.dialogue.messages, item) for row in rated for item in row.items])
+    if cut:
+        logger.warning("%d of %d pairs lost the start of their dialogue: raise max_length", cut, len(inputs))
+    targets = [(score - MIDDLE) / HALF for row in rated for score in row.scores]
+    return Dataset.from_list([{**pair, "labels": target} for pair, target in zip(inputs, targets, strict=True)])
+
+
+def measure(scorer: LocalScorer, learned: Sequence[Rated], held: Sequence[Rated], threshold: float) -> dict[str, Any]:
+    """Agreement with the teacher on held-out dialogues, of the scorer and of a constant."""
+    teacher = np.concatenate([row.scores for row in held])
+    scores = np.concatenate(scorer.score([row.dialogue.messages for row in held], [row.items for row in held]))
+    mean = float(np.mean([score for row in learned for score in row.scores]))
+    return {
+        "scorer": teacher_agreement(scores, teacher, threshold),
+        "mean": teacher_agreement(np.full(len(teacher), mean), teacher, threshold),
+        "threshold": threshold,
+        "dialogues": {"learned": len(learned), "held_out": len(held)},
+        "pairs": {"learned": sum(len(row.scores) for row in learned), "held_out": len(teacher)},
+    }
+
+
+def show(metrics: Mapping[str, Any]) -> None:
+    """Print the two beside each other."""
+    table = Table("", *metrics["scorer"], title=f"{metrics['pairs']['held_out']:,} held-out pairs")
+    for name in ("scorer", "mean"):
+        table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in metrics[name].values()))
+    Console().print(table)
+
+
+def main(args: ScorerArguments, training_args: TrainingArguments, model_args: ModelConfig) -> dict[str, Any]:
+    """Tune, measure, and save model or adapter, tokenizer, metrics and manifest in `training_args.output_dir`."""
+    require_joined_processes(training_args)
+    catalog, dialogues = read_data(args, allow_empty_truth=True)
+    scores = load_scores(args.scores)
+    learned, held = hold_out(rated_dialogues(catalog, dialogues, scores), args.held_out, training_args.seed)
+
+    if model_args.model_name_or_path == TINY_GPT2:
+        texts = [message["content"] for row in learned for message in row.dialogue.messages]
+        with training_args.main_process_first():
+            model_args.model_name_or_path = build_tiny_gpt2(
+                f"{training_args.output_dir}/{TINY_GPT2}",
+                [*texts, *(item for row in learned for item in row.items)],
+                vocab_size=args.tiny_vocab_size,
+                context=args.max_length,
+                seed=training_args.seed,
+            )
+    name = model_args.model_name_or_path
+    name = str(Path(name).resolve()) if name and Path(name).is_dir() else name  # an adapter remembers the place
+    tokenizer = load_tokenizer(name)
+    tokenizer.model_max_length = args.max_length  # saved with it, so that pairs are cut alike when they are scored
+    model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **model_kwargs(model_args))
+    if model_args.use_peft:
+        model_args.lora_task_type = "SEQ_CLS"  # trains and saves the head as well
+        model = get_peft_model(model, get_peft_config(model_args))
+    scorer = LocalScorer(model, tokenizer, name, batch_size=training_args.per_device_eval_batch_size)
+
+    trainer = Trainer(
+        model,
+        training_args,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=pair_dataset(tokenizer, learned),
+        processing_class=tokenizer,
+    )
+    ConsoleCallback.install(trainer, {"loss": "loss", "learning rate": "learning_rate"})
+    if trainer.is_world_process_zero():
+        hashes = {args.scores: file_hash(args.scores)}
+        write_manifest(training_args.output_dir, catalog, None, args, training_args, model_args, inputs=hashes)
+    train(trainer, checkpoint_to_resume(training_args))
+    trainer.save_model()
+    trainer.save_state()
+    metrics = measure(scorer, learned, held, args.threshold)
+    if trainer.is_world_process_zero():
+        text = json.dumps(metrics, indent=2) + "\n"
+        (Path(training_args.output_dir) / "metrics.json").write_text(text, encoding="utf-8")
+        show(metrics)
+    return metrics
+
+
+def cli() -> None:
+    """Parse YAML and flags, and tune."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    main(*TrlParser((ScorerArguments, TrainingArguments, ModelConfig)).parse_args_and_config())
+
+
+if __name__ == "__main__":
+    cli()
