@@ -26,7 +26,6 @@ from trl import ModelConfig, TrlParser, get_peft_config
 
 from catalog import Catalog
 from rankrl.data import Dialogue
-from rankrl.demonstrations.texts import item_text, own_metadata
 from rankrl.evaluation.significance import dialogue_of
 from rankrl.labels import LocalScorer, ScoredDialogue, encode_pairs, load_scores, teacher_agreement
 from rankrl.labels.local import HALF, MIDDLE
@@ -35,6 +34,7 @@ from rankrl.run.console import ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs
 from rankrl.run.start import checkpoint_to_resume, file_hash, read_data, require_joined_processes, write_manifest
+from rankrl.run.texts import own_texts
 
 logger = logging.getLogger("rankrl.tune_scorer")
 
@@ -62,16 +62,15 @@ def rated_dialogues(
         if len(missing) == len(scores):
             raise ValueError(f"{message}; give the dialogues that were scored, with the ids they had.")
         logger.warning("%s", message)
-    rated, unknown = [], 0
+    rated, unknown, own = [], 0, own_texts(catalog)
     for row in scores.values():
         if row.id not in known:
             continue
         found = [(catalog.resolve(item.item), item.score) for item in row.items if item.score is not None]
         unknown += sum(item < 0 for item, _ in found)
         kept = [(item, score) for item, score in found if item >= 0]
-        texts = [item_text(catalog.lines[item], own_metadata(catalog[item])) for item, _ in kept]
         if kept:
-            rated.append(Rated(known[row.id], texts, [score for _, score in kept]))
+            rated.append(Rated(known[row.id], [own[item] for item, _ in kept], [score for _, score in kept]))
     if unknown:
         logger.warning("%d rated items are not in the catalogue and are left out", unknown)
     if not rated:

@@ -15,7 +15,7 @@ from rankrl.evaluation.pictures import Curve
 from rankrl.evaluation.report import write_report
 from rankrl.evaluation.significance import bootstrap_means, dialogue_of
 from rankrl.labels import AugmentedLabels, Scored, calibration, reliability
-from rankrl.labels.score import MAX_SCORE
+from rankrl.labels.scores_file import HIGHEST
 
 if TYPE_CHECKING:
     from catalog import Catalog
@@ -148,7 +148,7 @@ def calibration_facts(scored: Scored, truth: Sequence[Mapping[int, float]]) -> d
 
 def score_curves(scored: Scored, truth: Sequence[Mapping[int, float]]) -> list[Curve]:
     """The histogram of the scores, and how often items scored so are true labels."""
-    edges: NDArray[np.float64] = np.arange(0, MAX_SCORE + BIN, BIN)
+    edges: NDArray[np.float64] = np.arange(0, HIGHEST + BIN, BIN)
     given = scored.scores[~np.isnan(scored.scores)]
     counts, _ = np.histogram(given, edges)
     middles = ((edges[:-1] + edges[1:]) / 2).tolist()

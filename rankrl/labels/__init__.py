@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankrl.labels.retrieval import retrieve as retrieve
     from rankrl.labels.score import Scored as Scored
     from rankrl.labels.score import encoder_scores as encoder_scores
+    from rankrl.labels.score import local_scores as local_scores
     from rankrl.labels.score import teacher_scores as teacher_scores
     from rankrl.labels.scores_file import ScoredDialogue as ScoredDialogue
     from rankrl.labels.scores_file import ScoredItem as ScoredItem
@@ -37,7 +38,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "augment": ["AugmentedLabels", "kept_labels", "replace_at_random", "weigh_by_trust"],
         "local": ["LocalScorer", "encode_pairs"],
         "retrieval": ["Retrieved", "retrieve"],
-        "score": ["Scored", "encoder_scores", "teacher_scores"],
+        "score": ["Scored", "encoder_scores", "local_scores", "teacher_scores"],
         "scores_file": ["ScoredDialogue", "ScoredItem", "load_scores", "save_scores"],
         "trust": ["CalibrationBin", "Reliability", "calibration", "reliability"],
     },

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankrl.labels.score import MAX_SCORE, Scored
+from rankrl.labels.score import Scored
+from rankrl.labels.scores_file import HIGHEST
 from rankrl.labels.trust import PRIOR, Reliability, reliability
 
 MIN_SCORE = 3.5
@@ -74,12 +75,12 @@ def kept_labels(scored: Scored, min_score: float = MIN_SCORE) -> list[dict[int, 
 
     Source: arXiv 2508.05657, which keeps scores of at least 3.5.
     """
-    if not 0 < min_score <= MAX_SCORE:
-        raise ValueError(f"min_score is {min_score}; expected a score above 0, at most {MAX_SCORE:g} (the paper: 3.5)")
+    if not 0 < min_score <= HIGHEST:
+        raise ValueError(f"min_score is {min_score}; expected a score above 0, at most {HIGHEST:g} (the paper: 3.5)")
     kept = []
     for items, scores in zip(scored.items, scored.scores, strict=True):
         order = np.argsort(-np.nan_to_num(scores, nan=-1.0), kind="stable")
-        kept.append({int(items[at]): float(scores[at] / MAX_SCORE) for at in order if scores[at] >= min_score})
+        kept.append({int(items[at]): float(scores[at] / HIGHEST) for at in order if scores[at] >= min_score})
     return kept
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankrl.labels.retrieval import Retrieved
+from rankrl.labels.scores_file import HIGHEST, LOWEST
 from rankrl.teachers import JudgeTemplate, Teacher, rate
 from rankrl.teachers.rating import LABEL_SCALE
 from rankrl.teachers.rating_statistics import RatingStatistics
 
-MAX_SCORE = float(max(LABEL_SCALE))
+if TYPE_CHECKING:
+    from rankrl.labels.local import LocalScorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Scored:
         if self.items.shape != self.scores.shape or self.items.ndim != 2:
             raise ValueError(f"items {self.items.shape} and scores {self.scores.shape} must have one shape, (D, M)")
         given = self.scores[~np.isnan(self.scores)]
-        if given.size and not 0 <= given.min() <= given.max() <= MAX_SCORE:
+        if given.size and not LOWEST <= given.min() <= given.max() <= HIGHEST:
             raise ValueError(
                 f"scores run from {given.min():g} to {given.max():g}; expected 0 (unsuitable) to 4 (exactly right), "
                 "NaN for what was not rated"
@@ -89,6 +92,28 @@ def teacher_scores(
     return Scored(items, padded(items, ratings.values), teacher.name, ratings.reasons, ratings.statistics)
 
 
+def local_scores(
+    scorer: LocalScorer,
+    dialogues: Sequence[Sequence[Mapping[str, str]]],
+    items: NDArray[np.int64],
+    texts: Sequence[str],
+) -> Scored:
+    """Let a small model score the items of each dialogue.
+
+    Args:
+        scorer: it, tuned on a teacher's scores.
+        dialogues: D dialogues, each a list of `{"role", "content"}`.
+        items: `(D, M)` item ids, -1 pads.
+        texts: N texts of the items, in the form that the scorer was tuned on.
+
+    Raises:
+        ValueError: if the numbers of dialogues and rows differ.
+
+    Source: arXiv 2508.05657, data synthesis: Gemma2-9B tuned on GPT-4's scores.
+    """
+    return Scored(items, padded(items, scorer.score(dialogues, candidate_lines(items, texts))), scorer.name)
+
+
 def encoder_scores(retrieved: Retrieved, source: str) -> Scored:
     """Scores from similarity alone, for those without a teacher.
 
@@ -101,12 +126,12 @@ def encoder_scores(retrieved: Retrieved, source: str) -> Scored:
     """
     best, ordinary = retrieved.similarities[:, :1].astype(np.float64), retrieved.ordinary[:, None]
     above = (retrieved.similarities - ordinary) / np.maximum(best - ordinary, np.finfo(np.float32).tiny)
-    scores = MAX_SCORE * np.clip(above, 0.0, 1.0)
+    scores = HIGHEST * np.clip(above, 0.0, 1.0)
     return Scored(retrieved.items, np.where(retrieved.items >= 0, scores, np.nan), source)
 
 
 def candidate_lines(items: NDArray[np.int64], lines: Sequence[str]) -> list[list[str]]:
-    """Per dialogue the lines of its items, without the padding."""
+    """Per dialogue the lines (or other texts) of its items, without the padding."""
     return [[lines[item] for item in row if item >= 0] for row in items.tolist()]
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog import ItemReference
+from rankrl.teachers.rating import LABEL_SCALE
 
-LOWEST, HIGHEST = 0.0, 4.0
+LOWEST, HIGHEST = float(min(LABEL_SCALE)), float(max(LABEL_SCALE))
 
 
 @dataclass(frozen=True)

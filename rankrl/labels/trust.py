@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rankrl.labels.score import MAX_SCORE, Scored
+from rankrl.labels.score import Scored
+from rankrl.labels.scores_file import HIGHEST
 
 PRIOR = 10.0
 
@@ -119,7 +120,7 @@ class CalibrationBin:
 
 
 def calibration(
-    scored: Scored, truth: Sequence[Mapping[int, float]], edges: Sequence[float] = (0, 1, 2, 3, 3.5, MAX_SCORE)
+    scored: Scored, truth: Sequence[Mapping[int, float]], edges: Sequence[float] = (0, 1, 2, 3, 3.5, HIGHEST)
 ) -> list[CalibrationBin]:
     """Compare scores with the rate at which hidden true labels are found among the items scored so.
 

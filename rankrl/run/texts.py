@@ -60,6 +60,11 @@ class ItemTexts:
         ]
 
 
+def own_texts(catalog: Catalog) -> list[str]:
+    """What the catalogue itself says of each item: what a local scorer is tuned on, and reads."""
+    return [item_text(line, own) for line, own in zip(catalog.lines, catalog_metadata(catalog), strict=True)]
+
+
 def make_encoder(args: JudgedArguments, item_texts: Sequence[str]) -> Any:
     """The encoder that the arguments name; TF-IDF learns its words from the items."""
     if args.encoder == "tfidf":
