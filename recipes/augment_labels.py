@@ -14,11 +14,14 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from trl import TrlParser
 
@@ -29,20 +32,26 @@ from rankrl.evaluation import comparison_table
 from rankrl.evaluation.label_card import COLUMNS, write_label_card
 from rankrl.labels import (
     AugmentedLabels,
+    LocalScorer,
     Retrieved,
     Scored,
+    ScoredDialogue,
+    ScoredItem,
     encoder_scores,
     kept_labels,
+    local_scores,
     replace_at_random,
     retrieve,
+    save_scores,
     teacher_scores,
     weigh_by_trust,
 )
 from rankrl.labels.score import candidate_lines
+from rankrl.labels.scores_file import HIGHEST
 from rankrl.run.arguments import LabelArguments
 from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
 from rankrl.run.teacher import teacher_facts
-from rankrl.run.texts import ItemTexts, make_encoder
+from rankrl.run.texts import ItemTexts, make_encoder, own_texts
 from rankrl.teachers import (
     JudgeTemplate,
     Messages,
@@ -61,22 +70,26 @@ console = Console()
 
 @dataclass(frozen=True)
 class Scorer:
-    """Who says how well items suit a dialogue: a teacher, or the encoder that retrieved them."""
+    """Who says how well items suit a dialogue: a teacher, a local scorer, or the encoder that retrieved them."""
 
     args: LabelArguments
     catalog: Catalog
     dialogues: Sequence[Dialogue]
     teacher: Teacher | None
     judging: JudgeTemplate
+    local: LocalScorer | None
 
     def score(self, retrieved: Retrieved) -> Scored:
         """The retrieved items of every dialogue with their scores."""
         if self.args.scorer == "encoder":
             return encoder_scores(retrieved, encoder_name(self.args))
+        messages = [dialogue.messages for dialogue in self.dialogues]
+        if self.local is not None:
+            return local_scores(self.local, messages, retrieved.items, own_texts(self.catalog))
         assert self.teacher is not None  # main
         return teacher_scores(
             self.teacher,
-            [dialogue.messages for dialogue in self.dialogues],
+            messages,
             retrieved.items,
             self.catalog.lines,
             template=self.judging,
@@ -86,9 +99,9 @@ class Scorer:
             reasons=self.args.reasons,
         )
 
-    def requests(self, retrieved: Retrieved) -> list[Messages]:
-        """What the teacher would be asked."""
-        candidates = candidate_lines(retrieved.items, self.catalog.lines)
+    def requests(self, items: NDArray[np.int64]) -> list[Messages]:
+        """What the teacher would be asked of `(D, M)` items."""
+        candidates = candidate_lines(items, self.catalog.lines)
         showings = plan_showings(
             candidates, num_orders=self.args.num_orders, window=self.args.window, seed=self.args.seed
         )
@@ -108,17 +121,19 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     if teacher is None and args.scorer == "teacher":
         raise ValueError("nobody scores: name a teacher (teacher_model), or set scorer to encoder")
     texts = ItemTexts(args, catalog)
-    scorer = Scorer(args, catalog, dialogues, teacher, JudgeTemplate.load(args.judge_template or args.teacher_domain))
+    judging = JudgeTemplate.load(args.judge_template or args.teacher_domain)
+    local = None if args.scorer in ("teacher", "encoder") else LocalScorer.load(args.scorer)
+    scorer = Scorer(args, catalog, dialogues, teacher, judging, local)
 
     undescribed = texts.undescribed() if teacher is not None else []
-    if args.dry_run and show_descriptions(teacher, texts.requests(undescribed)):
+    if args.dry_run and not plan_descriptions(scorer, texts.requests(undescribed)):
         return None
     item_texts = texts.of_items(texts.describe(teacher, undescribed))
     encoder = make_encoder(args, item_texts)
     requests = encoder.encode([dialogue_text(dialogue.messages) for dialogue in dialogues])
     retrieved = retrieve(requests, encoder.encode(item_texts), args.num_candidates, exclude=seen)
     if args.dry_run:
-        show_plan("scores", teacher, scorer.requests(retrieved))
+        show_plan("scores", teacher, scorer.requests(retrieved.items))
         return None
 
     scored = scorer.score(retrieved)
@@ -127,10 +142,12 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
         logger.warning("%.0f %% of the labels are replaced by random items (corrupt)", 100 * args.corrupt)
         labels = replace_at_random(labels, len(catalog), args.corrupt, seed=args.seed)
     augmented = weigh_by_trust(labels, truth, len(catalog), prior=args.prior, trust=args.trust)
+    measured = augmented.reliability
 
     output = Path(args.output_dir)
     hashes = {path: file_hash(path) for path in (args.metadata_template, args.judge_template) if path}
     write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=teacher_facts(teacher))
+    save_scores(output / "scores.jsonl", scored_rows(dialogues, retrieved, scored, catalog))
     save_dialogues(output / "labels.jsonl", with_labels(dialogues, augmented, catalog))
     sources = {scored.source: labels}
     if args.scorer != "encoder":
@@ -146,7 +163,7 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
         catalog=catalog,
         facts={"Teacher": teacher_facts(teacher), "Settings": settings_of(args), "Versions": versions()},
     )
-    save_metrics(output / "metrics.json", systems, augmented)
+    save_metrics(output / "metrics.json", systems, args.trust if measured is None else measured.source)
     if systems:
         console.print(comparison_table(systems, COLUMNS, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
     console.print(f"Dialogues with augmented labels, and their card: [bold]{output}[/bold]")
@@ -157,17 +174,28 @@ def check_settings(args: LabelArguments, truth_is_known: bool) -> None:
     """Refuse what cannot work.
 
     Raises:
-        ValueError: if trust has to be measured and no truth is known, or a share is out of range.
+        ValueError: if trust has to be measured and no truth is known, or a number is out of range.
     """
     if args.trust is None and not truth_is_known:
         raise ValueError(
             "trust is measured by how often labels find true ones, and no dialogue has any: say how much the labels "
             "may count, such as --trust 0.3"
         )
-    if not 0 <= args.corrupt <= 1:
-        raise ValueError(f"corrupt is {args.corrupt}; expected a share of the labels, 0 to 1")
-    if args.scorer not in ("teacher", "encoder"):
-        raise ValueError(f"scorer is {args.scorer!r}; expected teacher or encoder")
+    if args.scorer not in ("teacher", "encoder") and not Path(args.scorer).is_dir():
+        raise ValueError(
+            f"scorer is {args.scorer!r}; expected teacher, encoder, or the directory of a local scorer, which "
+            "recipes/tune_scorer.py makes"
+        )
+    ranges = {
+        "min_score": (0 < args.min_score <= HIGHEST, f"a score above 0, at most {HIGHEST:g}"),
+        "trust": (args.trust is None or 0 <= args.trust <= 1, "0 (labels count nothing) to 1 (as much as true ones)"),
+        "prior": (args.prior >= 0, "0 (each dialogue by itself) or more"),
+        "corrupt": (0 <= args.corrupt <= 1, "a share of the labels, 0 to 1"),
+        **{name: (getattr(args, name) >= 1, "at least 1") for name in ("num_candidates", "num_orders", "window")},
+    }
+    for name, (fits, expected) in ranges.items():
+        if not fits:
+            raise ValueError(f"{name} is {getattr(args, name)}; expected {expected}")
 
 
 def with_labels(dialogues: Sequence[Dialogue], augmented: AugmentedLabels, catalog: Catalog) -> list[Dialogue]:
@@ -175,9 +203,26 @@ def with_labels(dialogues: Sequence[Dialogue], augmented: AugmentedLabels, catal
     rows = []
     for dialogue, labels in zip(dialogues, augmented.labels, strict=True):
         items = [(catalog[item], gain) for item, gain in labels.items()]
-        found = [ItemReference(item.key, item.title, item.year, round(gain, 6)) for item, gain in items]
+        found = [ItemReference(item.key, item.title, item.year, float(f"{gain:.6g}")) for item, gain in items]
         rows.append(replace(dialogue, augmented=found))
     return rows
+
+
+def scored_rows(
+    dialogues: Sequence[Dialogue], retrieved: Retrieved, scored: Scored, catalog: Catalog
+) -> Iterator[ScoredDialogue]:
+    """What was retrieved and how it was scored, by dialogue: what a local scorer can be tuned on."""
+    for row, dialogue in enumerate(dialogues):
+        items = []
+        for at, item in enumerate(scored.items[row].tolist()):
+            if item < 0:
+                continue
+            known = catalog[item]
+            score, similarity = float(scored.scores[row, at]), float(retrieved.similarities[row, at])
+            reason = scored.reasons[row][at] if scored.reasons else ""
+            name = ItemReference(known.key, known.title, known.year)
+            items.append(ScoredItem(name, None if isnan(score) else score, round(similarity, 6), reason or None))
+        yield ScoredDialogue(dialogue.id, scored.source, tuple(items))
 
 
 def encoder_name(args: LabelArguments) -> str:
@@ -185,21 +230,31 @@ def encoder_name(args: LabelArguments) -> str:
     return "TF-IDF" if args.encoder == "tfidf" else Path(args.encoder).name
 
 
-def show_descriptions(teacher: Teacher | None, requests: list[Messages]) -> bool:
-    """Print what descriptions would cost; is there any to be paid for before items can be retrieved?"""
-    if not requests or not show_plan("descriptions", teacher, requests):
+def plan_descriptions(scorer: Scorer, requests: list[Messages]) -> bool:
+    """Print what has to be asked before items can be retrieved.
+
+    Returns:
+        Whether scores are still to be planned: all descriptions are in the cache, so what is retrieved is known.
+    """
+    args, teacher = scorer.args, scorer.teacher
+    if not hasattr(teacher, "estimate"):
+        console.print("No teacher that costs anything: nothing to plan.")
         return False
-    console.print("Scores can be counted once the descriptions are in the cache: run with --dry_run false.")
-    return True
+    missing = show_plan("descriptions", teacher, requests) if requests else 0
+    if args.scorer == "encoder":
+        console.print("The encoder scores: nothing else is asked.")
+        return False
+    if missing:
+        number = min(args.num_candidates, len(scorer.catalog))
+        any_items = np.tile(np.arange(number), (len(scorer.dialogues), 1))
+        heading = "scores (what is retrieved depends on the descriptions: any items stand in for it)"
+        show_plan(heading, teacher, scorer.requests(any_items))
+    return not missing
 
 
-def show_plan(heading: str, teacher: Teacher | None, requests: list[Messages]) -> int:
-    """Print what the teacher would be asked, and return the number of calls that cost something."""
-    estimate = getattr(teacher, "estimate", None)
-    if estimate is None:
-        console.print(f"{heading}: {len(requests):,} requests to a teacher that costs nothing", highlight=False)
-        return 0
-    plan = estimate(requests)
+def show_plan(heading: str, teacher: Any, requests: list[Messages]) -> int:
+    """Print what the teacher would be asked, and return the number of calls that are not answered yet."""
+    plan = teacher.estimate(requests)
     console.rule(heading)
     console.print(str(plan), highlight=False, markup=False, soft_wrap=True)  # requests to the letter
     return plan.calls
@@ -208,13 +263,13 @@ def show_plan(heading: str, teacher: Teacher | None, requests: list[Messages]) -
 def settings_of(args: LabelArguments) -> dict[str, Any]:
     """The settings that decide a label, for the card."""
     names = ("scorer", "encoder", "describe", "num_candidates", "min_score", "num_orders", "window", "trust", "prior")
-    return {name: getattr(args, name) for name in (*names, *(("corrupt",) if args.corrupt else ()))}
+    settings = {name: getattr(args, name) for name in (*names, *(("corrupt",) if args.corrupt else ()))}
+    return settings | {"trust": "measured" if args.trust is None else args.trust}
 
 
-def save_metrics(path: Path, systems: dict[str, dict[str, Any]], augmented: AugmentedLabels) -> None:
-    """Metrics with intervals, and the trust, as JSON."""
+def save_metrics(path: Path, systems: dict[str, dict[str, Any]], trust: float | None) -> None:
+    """Metrics with intervals, and the trust in the source, measured or given, as JSON."""
     plain = {name: {metric: value.to_json() for metric, value in row.items()} for name, row in systems.items()}
-    trust = augmented.reliability.source if augmented.reliability else None
     path.write_text(json.dumps({"sources": plain, "trust": trust}, indent=1) + "\n", encoding="utf-8")
 
 

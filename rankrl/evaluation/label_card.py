@@ -175,7 +175,9 @@ def label_example(
 
     def line(at: int) -> ListLine:
         reason = scored.reasons[row][at] if scored.reasons else ""
-        text = f"{catalog.lines[items[at]]}: {scored.scores[row, at]:.1f}" + (f", {reason}" if reason else "")
+        score = scored.scores[row, at]
+        rated = "not rated" if np.isnan(score) else f"{score:.1f}"
+        text = f"{catalog.lines[items[at]]}: {rated}" + (f", {reason}" if reason else "")
         return ListLine(text, "hit" if int(items[at]) in truth else "miss")
 
     kept = [at for at in order if int(items[at]) in labels]

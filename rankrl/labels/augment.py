@@ -97,7 +97,12 @@ def replace_at_random(
 
     Returns:
         As many labels per dialogue, no item twice.
+
+    Raises:
+        ValueError: if `share` is out of range.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share}; expected a share of the labels, 0 (replace none) to 1 (all)")
     rng = np.random.default_rng(seed)
     replaced = []
     for row in labels:

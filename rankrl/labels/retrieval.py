@@ -56,7 +56,7 @@ def retrieve(
 
     Raises:
         ValueError: if the vectors are of different encoders or not finite, `number` or `block` is below 1, or `exclude`
-            does not match.
+            has another number of rows or an id that is outside the catalogue.
 
     Example:
         >>> retrieve(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), number=1).items
@@ -82,10 +82,17 @@ def retrieve(
         ordinary[start : start + block] = similarities.mean(axis=1)
         for row, values in enumerate(similarities, start=start):
             if exclude is not None:
-                values[[item for item in exclude[row] if item >= 0]] = 0.0
+                values[_excluded(exclude[row], row, num_items)] = 0.0
             best = _nearest(values, number)
             items[row, : len(best)], found[row, : len(best)] = best, values[best]
     return Retrieved(items, found, ordinary)
+
+
+def _excluded(items: Iterable[int], row: int, num_items: int) -> list[int]:
+    known = [item for item in items if item >= 0]
+    if known and max(known) >= num_items:
+        raise ValueError(f"exclude[{row}] has item {max(known)}, the catalogue ids 0 to {num_items - 1}; -1 is no item")
+    return known
 
 
 def _nearest(similarities: NDArray[Any], number: int) -> NDArray[np.int64]:

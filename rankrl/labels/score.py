@@ -89,7 +89,11 @@ def teacher_scores(
         seed=seed,
         reasons=reasons,
     )
-    return Scored(items, padded(items, ratings.values), teacher.name, ratings.reasons, ratings.statistics)
+    why = [
+        [next(given) if item >= 0 else "" for item in row]
+        for row, given in zip(items.tolist(), map(iter, ratings.reasons), strict=True)
+    ]
+    return Scored(items, padded(items, ratings.values), teacher.name, why, ratings.statistics)
 
 
 def local_scores(
@@ -124,8 +128,8 @@ def encoder_scores(retrieved: Retrieved, source: str) -> Scored:
         retrieved: the items with their similarities.
         source: name of the encoder.
     """
-    best, ordinary = retrieved.similarities[:, :1].astype(np.float64), retrieved.ordinary[:, None]
-    above = (retrieved.similarities - ordinary) / np.maximum(best - ordinary, np.finfo(np.float32).tiny)
+    similarities, ordinary = retrieved.similarities.astype(np.float64), retrieved.ordinary[:, None]
+    above = (similarities - ordinary) / np.maximum(similarities[:, :1] - ordinary, np.finfo(np.float32).tiny)
     scores = HIGHEST * np.clip(above, 0.0, 1.0)
     return Scored(retrieved.items, np.where(retrieved.items >= 0, scores, np.nan), source)
 

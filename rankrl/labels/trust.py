@@ -57,8 +57,10 @@ class Reliability:
         One or two true labels say little, so a dialogue starts from what its source recovers, worth `prior` labels; a
         dialogue without a true label has its source's trust.
         """
-        rate = (self.found + self.prior * self.recovered) / (self.wanted + self.prior)
-        return np.where(self.wanted > 0, _above_chance(rate, self.chance), self.source)
+        known = self.wanted > 0
+        counted = np.where(known, self.wanted, 1)  # where nothing is wanted the rate is not used: no division by 0
+        rate = (self.found + self.prior * self.recovered) / (counted + self.prior)
+        return np.where(known, _above_chance(rate, self.chance), self.source)
 
 
 def reliability(
@@ -77,7 +79,7 @@ def reliability(
         prior: see `Reliability`.
 
     Raises:
-        ValueError: if no dialogue has a true label, or the two differ in length.
+        ValueError: if no dialogue has a true label, the two differ in length, or `prior` is negative.
 
     Example:
         >>> reliability([{1: 1.0, 2: 0.9}], [{1: 1.0, 5: 1.0}], num_items=100).recovered
