@@ -137,11 +137,12 @@ def calibration_facts(scored: Scored, truth: Sequence[Mapping[int, float]]) -> d
     """The rate of true labels among items of each score."""
     if not any(truth):
         return {}
+    bins = calibration(scored, truth)
+    found, items = sum(part.wanted for part in bins), sum(part.items for part in bins)
     return {
         "Calibration: true labels among the items scored": {
-            f"{part.low:g} to {part.high:g}": f"{part.rate:.2%} of {part.items:,}"
-            for part in calibration(scored, truth)
-            if part.items
+            **{f"{part.low:g} to {part.high:g}": f"{part.rate:.2%} of {part.items:,}" for part in bins if part.items},
+            "in all": f"{found:,} of {items:,}, or {found / sum(map(len, truth)):.1%} of the true labels",
         }
     }
 

@@ -232,6 +232,7 @@ def test_impurity_is_found() -> None:
         ("from rankrl.rewards import RankReward, rank_returns, relevance", {"torch", "pandas", "pyarrow"}),
         ("from rankrl.encoders import SentenceTransformerEncoder, TfidfEncoder", {"torch", "sklearn", "scipy"}),
         ("from rankrl.demonstrations import Adjustment, remap_scores", {"torch", "sklearn"}),
+        ("from rankrl.labels import load_scores, teacher_agreement", TRAINING),
         ("from rankrl.grpo import LineTable, rank_grpo_loss, segment_ranks", TRAINING - {"torch"}),
     ],
 )

@@ -32,6 +32,7 @@ def classifier(folder: Path, tokenizer: Any, model: Any, max_length: int = 256) 
     torch.manual_seed(0)
     scoring = AutoModelForSequenceClassification.from_pretrained(folder / "base", num_labels=1)
     scoring.score.weight.data *= 20  # far enough from 0 that scores differ and some are cut off
+    scoring.config.pad_token_id = None  # as many language models have it
     scoring.save_pretrained(folder / "scorer")
     tokenizer.save_pretrained(folder / "scorer")
     return folder / "scorer"
