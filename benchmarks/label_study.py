@@ -16,13 +16,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from catalog import Catalog
-from rankrl.data import Dialogue, load_dialogues
+from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.data.simulation import Simulation
 from rankrl.data.simulation.requests import read_taste
 from rankrl.evaluation import Scores, evaluate
@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--train", type=int, default=8000, help="simulated dialogues to train on")
     parser.add_argument("--test", type=int, default=400, help="held-out dialogues")
+    parser.add_argument("--labelled", type=int, default=2000, help="of them that get labels, for Rank-GRPO")
+    parser.add_argument("--logged", type=int, default=5, help="true labels that the log of a dialogue keeps, of 2 to 5")
     parser.add_argument("--steps", type=int, default=60, help="of Rank-GRPO, in each arm")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, one thread each")
@@ -93,8 +95,9 @@ def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
     train, teacher = root / "data" / "train.jsonl", ("--teacher_seed", str(seed))
     run(root, "demonstrations", "demonstrations", train, seed, *teacher)
     run(root, "sft", "sft", root / "demonstrations" / "demonstrations.jsonl", seed)
-    run(root, "augment_labels", "labels", train, seed, *teacher)
-    run(root, "augment_labels", "labels_wrong", train, seed, *teacher, "--corrupt", "0.5")
+    logged = write_log(root / "data", args.logged, args.labelled)
+    run(root, "augment_labels", "labels", logged, seed, *teacher)
+    run(root, "augment_labels", "labels_wrong", logged, seed, *teacher, "--corrupt", "0.5")
     for arm in args.arms:
         for stage in ARMS[arm]:
             steps = ("--max_steps", str(round(args.steps * stage.share)))
@@ -103,6 +106,14 @@ def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
             run(root, "rank_grpo", stage.name, labels, seed, *start, *steps, *stage.flags)
         write_lists(root, ARMS[arm][-1].name)
     write_lists(root, "sft")
+
+
+def write_log(folder: Path, logged: int, number: int) -> Path:
+    """The first training dialogues, of whose true labels the log keeps only some."""
+    path = folder / "logged.jsonl"
+    dialogues = load_dialogues(folder / "train.jsonl", limit=number)
+    save_dialogues(path, [replace(dialogue, ground_truth=dialogue.ground_truth[:logged]) for dialogue in dialogues])
+    return path
 
 
 def run(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *flags: str) -> None:
