@@ -5,7 +5,8 @@
     python recipes/augment_labels.py ...            # the same without --dry_run
     accelerate launch recipes/rank_grpo.py --dialogues runs/labels/labels.jsonl --augmented_weight 0.5 ...
 
-Every answer is kept (`teacher_cache`), so a run that was stopped goes on where it was, at no further cost.
+Every answer of a teacher is kept (`teacher_cache`), and so are a local scorer's scores: a run that was stopped goes on
+where it was, at no further cost.
 """
 
 from __future__ import annotations
@@ -79,13 +80,18 @@ class Scorer:
     judging: JudgeTemplate
     local: LocalScorer | None
 
+    @property
+    def unfinished(self) -> Path:
+        """Where a local scorer's scores are kept until all are there."""
+        return Path(self.args.output_dir) / "scores.part"
+
     def score(self, retrieved: Retrieved) -> Scored:
         """The retrieved items of every dialogue with their scores."""
         if self.args.scorer == "encoder":
             return encoder_scores(retrieved, encoder_name(self.args))
         messages = [dialogue.messages for dialogue in self.dialogues]
         if self.local is not None:
-            return local_scores(self.local, messages, retrieved.items, own_texts(self.catalog))
+            return local_scores(self.local, messages, retrieved.items, own_texts(self.catalog), keep=self.unfinished)
         assert self.teacher is not None  # main
         return teacher_scores(
             self.teacher,
@@ -148,6 +154,7 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     hashes = {path: file_hash(path) for path in (args.metadata_template, args.judge_template) if path}
     write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=teacher_facts(teacher))
     save_scores(output / "scores.jsonl", scored_rows(dialogues, retrieved, scored, catalog))
+    scorer.unfinished.unlink(missing_ok=True)
     save_dialogues(output / "labels.jsonl", with_labels(dialogues, augmented, catalog))
     sources = {scored.source: labels}
     if args.scorer != "encoder":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from rankrl.labels.retrieval import Retrieved
 from rankrl.labels.scores_file import HIGHEST, LOWEST
+from rankrl.labels.unfinished import score_resumably
 from rankrl.teachers import JudgeTemplate, Teacher, rate
 from rankrl.teachers.rating import LABEL_SCALE
 from rankrl.teachers.rating_statistics import RatingStatistics
@@ -101,6 +103,8 @@ def local_scores(
     dialogues: Sequence[Sequence[Mapping[str, str]]],
     items: NDArray[np.int64],
     texts: Sequence[str],
+    *,
+    keep: str | Path,
 ) -> Scored:
     """Let a small model score the items of each dialogue.
 
@@ -109,13 +113,15 @@ def local_scores(
         dialogues: D dialogues, each a list of `{"role", "content"}`.
         items: `(D, M)` item ids, -1 pads.
         texts: N texts of the items, in the form that the scorer was tuned on.
+        keep: file of scores that are not lost if the run is stopped (`score_resumably`).
 
     Raises:
         ValueError: if the numbers of dialogues and rows differ.
 
     Source: arXiv 2508.05657, data synthesis: Gemma2-9B tuned on GPT-4's scores.
     """
-    return Scored(items, padded(items, scorer.score(dialogues, candidate_lines(items, texts))), scorer.name)
+    scores = score_resumably(scorer, dialogues, candidate_lines(items, texts), keep)
+    return Scored(items, padded(items, scores), scorer.name)
 
 
 def encoder_scores(retrieved: Retrieved, source: str) -> Scored:
