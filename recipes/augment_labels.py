@@ -214,8 +214,8 @@ def plan_descriptions(scorer: Scorer, requests: list[Messages]) -> bool:
     if missing:
         number = min(args.num_candidates, len(scorer.catalog))
         any_items = np.tile(np.arange(number), (len(scorer.dialogues), 1))
-        heading = "scores (what is retrieved depends on the descriptions: any items stand in for it)"
-        show_plan(heading, teacher, scorer.requests(any_items))
+        show_plan("scores, of any items", teacher, scorer.requests(any_items))
+        console.print("\nWhich items are scored depends on the descriptions, which are not known yet.")
     return not missing
 
 
