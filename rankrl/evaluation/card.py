@@ -286,12 +286,13 @@ def markdown_card(
     Args:
         title: the heading.
         systems: per row of the table its metrics.
-        columns: the metrics shown.
+        columns: the metrics shown; without any there is no table.
         sections: names and values by heading.
         notes: sentences above the table.
         rows: what a row of the table is.
     """
     table = [
+        "",
         f"| {rows} | " + " | ".join(metric_label(name) for name in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
         *(
@@ -299,7 +300,8 @@ def markdown_card(
             for system, values in systems.items()
         ),
     ]
-    text = [f"# {title}", "", "Means with 95 % intervals over dialogues.", *notes, "", *table, ""]
+    measured = ["Means with 95 % intervals over dialogues."] if columns else []
+    text = [f"# {title}", "", *measured, *notes, *(table if columns else []), ""]
     for heading, values in sections.items():
         text += [f"## {heading}", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
     return "\n".join(text)

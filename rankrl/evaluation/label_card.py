@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 BIN = 0.5  # width of the histogram's bins, in levels
 _NUM_EXAMPLES = 5
+_RECOVERED = (
+    "Recovered: share of the true labels, which nobody who scored has seen, that are among the augmented ones; by "
+    "chance: what as many random items would recover. A log names few of the fitting items, so that most augmented "
+    "labels cannot be true ones."
+)
 COLUMNS = ("labels", "recovered", "by_chance", "also_true")
 
 
@@ -55,11 +60,7 @@ def write_label_card(
     systems = {name: source_metrics(labels, truth, ids, len(catalog)) for name, labels in sources.items()}
     systems = {name: metrics for name, metrics in systems.items() if metrics}
     sections = {**label_facts(scored, augmented), **calibration_facts(scored, truth), **facts}
-    notes = [
-        "Recovered: share of the true labels, which nobody who scored has seen, that are among the augmented ones; by "
-        "chance: what as many random items would recover. A log names few of the fitting items, so that most augmented "
-        "labels cannot be true ones."
-    ]
+    notes = [_RECOVERED] if systems else []
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     columns = [name for name in COLUMNS if any(name in metrics for metrics in systems.values())]
@@ -67,12 +68,13 @@ def write_label_card(
     (folder / "card.md").write_text(text, encoding="utf-8")
     write_report(
         folder / "card.html",
-        title="Augmented labels: what would suit the user, beside what the log holds",
+        title="Augmented labels: what would suit the user",
         summary=" ".join([f"{len(dialogues):,} dialogues, catalogue of {len(catalog):,} items.", *notes]),
         scores="Sources of labels",
+        rows="Source",
         systems=systems,
         metrics=columns,
-        bars=("recovered", "by_chance"),
+        bars=("recovered", "also_true"),
         curves=score_curves(scored, truth),
         examples=[
             label_example(dialogues[row], scored, row, augmented.labels[row], truth[row], catalog)

@@ -78,6 +78,7 @@ def write_report(
     bars: Sequence[str] = _BARS,
     summary: str = "",
     scores: str = "Scores on held-out dialogues",
+    rows: str = "System",
 ) -> Path:
     """Write a report as one HTML file: no scripts, nothing loaded from elsewhere, light or dark as the reader's screen.
 
@@ -92,7 +93,8 @@ def write_report(
         metrics: columns of the table; by default all metrics of the `served` protocol.
         bars: metrics of the bar picture; those that no system has are left out.
         summary: a sentence or two under the heading.
-        scores: the heading of the table.
+        scores: the heading of the table, which is left out where nothing is measured.
+        rows: what a row of the table is.
 
     Returns:
         The path.
@@ -107,6 +109,7 @@ def write_report(
         title=title,
         summary=summary,
         scores=scores,
+        rows=rows,
         metrics=columns,
         systems={name: {m: Interval.parse(v) for m, v in values.items()} for name, values in systems.items()},
         best={metric: _best(systems, metric) for metric in columns},
