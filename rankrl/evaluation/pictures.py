@@ -169,8 +169,8 @@ def metric_label(name: str) -> str:
     """Return how a metric's name is written for people: `strict_ndcg@10` -> `NDCG@10, strict`."""
     words = {"in_catalog": "In catalogue", "mrr": "MRR", "repeats": "Repeats", "lines": "Lines"}
     words |= {"tail": "Tail share", "popularity": "Popularity percentile"}
-    words |= {"labels": "Labels per dialogue", "recovered": "True labels recovered", "also_true": "Also true"}
-    words |= {"by_chance": "Recovered by chance"}
+    words |= {"labels": "Labels per dialogue", "also_true": "Labels that are true"}
+    words |= {"recovered": "True labels recovered", "by_chance": "Recovered by chance"}
     plain = name.removeprefix("strict_")
     measure, _, k = plain.partition("@")
     label = words.get(plain) or (measure.upper() if measure == "ndcg" else measure.capitalize()) + (k and f"@{k}")
