@@ -152,7 +152,8 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     )
     save_metrics(output / "metrics.json", systems, args.trust if measured is None else measured.source)
     if systems:
-        console.print(comparison_table(systems, COLUMNS, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
+        title = f"{len(dialogues):,} dialogues, 95 % intervals"
+        console.print(comparison_table(systems, COLUMNS, title=title, rows="Source"))
     console.print(f"Dialogues with augmented labels, and their card: [bold]{output}[/bold]")
     return augmented
 

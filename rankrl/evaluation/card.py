@@ -292,7 +292,6 @@ def markdown_card(
         rows: what a row of the table is.
     """
     table = [
-        "",
         f"| {rows} | " + " | ".join(metric_label(name) for name in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
         *(
@@ -300,8 +299,10 @@ def markdown_card(
             for system, values in systems.items()
         ),
     ]
-    measured = ["Means with 95 % intervals over dialogues."] if columns else []
-    text = [f"# {title}", "", *measured, *notes, *(table if columns else []), ""]
+    above = [*(["Means with 95 % intervals over dialogues."] if columns else []), *notes]
+    text = [f"# {title}", ""]
+    text += [*above, ""] if above else []
+    text += [*table, ""] if columns else []
     for heading, values in sections.items():
         text += [f"## {heading}", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
     return "\n".join(text)

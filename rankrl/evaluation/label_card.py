@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BIN = 0.5  # width of the histogram's bins, in levels
 _NUM_EXAMPLES = 5
+_NUM_LEFT_OUT = 10  # per example
 _RECOVERED = (
     "Recovered: share of the true labels, which nobody who scored has seen, that are among the augmented ones; by "
     "chance: what as many random items would recover. A log names few of the fitting items, so that most augmented "
@@ -180,7 +181,7 @@ def label_example(
     truth: Mapping[int, float],
     catalog: Catalog,
 ) -> Example:
-    """A dialogue with its augmented labels, and with what was scored too low, best first."""
+    """A dialogue with its augmented labels, and with what was scored but is no label, best first."""
     items = scored.items[row]
     order = [at for at in np.argsort(-np.nan_to_num(scored.scores[row], nan=-1.0), kind="stable") if items[at] >= 0]
 
@@ -191,11 +192,12 @@ def label_example(
         text = f"{catalog.lines[items[at]]}: {rated}" + (f", {reason}" if reason else "")
         return ListLine(text, "hit" if int(items[at]) in truth else "miss")
 
-    kept = [at for at in order if int(items[at]) in labels]
-    left = [at for at in order if int(items[at]) not in labels]
+    kept = [line(at) for at in order if int(items[at]) in labels]
+    kept += [ListLine(f"{catalog.lines[item]}: put in at random", "miss") for item in labels if item not in items]
+    left = [line(at) for at in order if int(items[at]) not in labels]
     return Example(
         id=dialogue.id,
         messages=list(dialogue.messages),
         truth=[catalog.lines[item] for item in sorted(truth)],
-        lists={"augmented labels": [line(at) for at in kept], "scored too low": [line(at) for at in left[:10]]},
+        lists={"augmented labels": kept, "left out": left[:_NUM_LEFT_OUT]},
     )

@@ -127,12 +127,12 @@ def test_the_histogram_and_the_calibration_curve() -> None:
     assert (places, rate) == ([0.25, 0.75, 1.25, 2.25, 3.75], [0, 0, 1, 0, 0.5])
 
 
-def test_examples_show_labels_and_what_was_scored_too_low(tmp_path: Path) -> None:
+def test_examples_show_labels_and_what_was_left_out(tmp_path: Path) -> None:
     example = label_example(DIALOGUES[0], SCORED, 0, {0: 0.5, 1: 0.4}, {1: 1.0, 9: 1.0}, CATALOG)
     lines = {name: [(line.text, line.status) for line in kept] for name, kept in example.lists.items()}
     assert lines == {
         "augmented labels": [("Film A (1990): 4.0, tense <b>heist</b>", "miss"), ("Film B (1991): 3.5", "hit")],
-        "scored too low": [("Film C (1992): 2.0, slow", "miss"), ("Film D (1993): not rated", "miss")],
+        "left out": [("Film C (1992): 2.0, slow", "miss"), ("Film D (1993): not rated", "miss")],
     }
     assert example.truth == ["Film B (1991)", "Film J (1999)"]
     _, _, html = written(tmp_path)
@@ -140,6 +140,16 @@ def test_examples_show_labels_and_what_was_scored_too_low(tmp_path: Path) -> Non
     assert "tense &lt;b&gt;heist&lt;/b&gt;" in html
     assert "Talk &lt;1&gt;" in html
     assert ": nan" not in html
+
+
+def test_examples_hide_neither_random_labels_nor_scores_that_nobody_trusts() -> None:
+    random = label_example(DIALOGUES[2], SCORED, 2, {7: 1.0, 5: 0.9}, {}, CATALOG).lists
+    assert [line.text for line in random["augmented labels"]] == [
+        *("Film H (1997): 4.0, warm", "Film F (1995): put in at random")
+    ]
+    untrusted = label_example(DIALOGUES[2], SCORED, 2, {}, {}, CATALOG).lists
+    assert [line.text for line in untrusted["left out"]] == ["Film H (1997): 4.0, warm", "Film I (1998): 3.0"]
+    assert untrusted["augmented labels"] == []
 
 
 def test_where_no_truth_is_known(tmp_path: Path) -> None:
@@ -151,7 +161,7 @@ def test_where_no_truth_is_known(tmp_path: Path) -> None:
         assert "Calibration" not in text
         assert "recovered" not in text.lower(), "no table, nor words about one"
         assert "nan" not in re.sub(r"base64,[^\"]*", "", text)
-    assert "| source |" not in markdown
+    assert markdown.startswith("# Augmented labels\n\n## Labels\n"), "no table"
     assert "wanted:" not in html
     assert 'alt="Scores"' in html
 
