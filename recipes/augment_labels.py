@@ -172,7 +172,8 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     )
     save_metrics(output / "metrics.json", systems, args.trust if measured is None else measured.source)
     if systems:
-        console.print(comparison_table(systems, COLUMNS, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
+        title = f"{len(dialogues):,} dialogues, 95 % intervals"
+        console.print(comparison_table(systems, COLUMNS, title=title, rows="Source"))
     console.print(f"Dialogues with augmented labels, and their card: [bold]{output}[/bold]")
     return augmented
 
@@ -254,8 +255,8 @@ def plan_descriptions(scorer: Scorer, requests: list[Messages]) -> bool:
     if missing:
         number = min(args.num_candidates, len(scorer.catalog))
         any_items = np.tile(np.arange(number), (len(scorer.dialogues), 1))
-        heading = "scores (what is retrieved depends on the descriptions: any items stand in for it)"
-        show_plan(heading, teacher, scorer.requests(any_items))
+        show_plan("scores, of any items", teacher, scorer.requests(any_items))
+        console.print("\nWhich items are scored depends on the descriptions, which are not known yet.")
     return not missing
 
 

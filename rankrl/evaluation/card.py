@@ -248,7 +248,7 @@ def markdown_card(
     Args:
         title: the heading.
         systems: per row of the table its metrics.
-        columns: the metrics shown.
+        columns: the metrics shown; without any there is no table.
         sections: names and values by heading.
         notes: sentences above the table.
         rows: what a row of the table is.
@@ -261,7 +261,10 @@ def markdown_card(
             for system, values in systems.items()
         ),
     ]
-    text = [f"# {title}", "", "Means with 95 % intervals over dialogues.", *notes, "", *table, ""]
+    above = [*(["Means with 95 % intervals over dialogues."] if columns else []), *notes]
+    text = [f"# {title}", ""]
+    text += [*above, ""] if above else []
+    text += [*table, ""] if columns else []
     for heading, values in sections.items():
         text += [f"## {heading}", "", *(f"- {name}: {value}" for name, value in values.items()), ""]
     return "\n".join(text)

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 BIN = 0.5  # width of the histogram's bins, in levels
 _NUM_EXAMPLES = 5
+_NUM_LEFT_OUT = 10  # per example
+_RECOVERED = (
+    "Recovered: share of the true labels, which nobody who scored has seen, that are among the augmented ones; by "
+    "chance: what as many random items would recover. A log names few of the fitting items, so that most augmented "
+    "labels cannot be true ones."
+)
 COLUMNS = ("labels", "recovered", "by_chance", "also_true")
 
 
@@ -55,11 +61,7 @@ def write_label_card(
     systems = {name: source_metrics(labels, truth, ids, len(catalog)) for name, labels in sources.items()}
     systems = {name: metrics for name, metrics in systems.items() if metrics}
     sections = {**label_facts(scored, augmented), **calibration_facts(scored, truth), **facts}
-    notes = [
-        "Recovered: share of the true labels, which nobody who scored has seen, that are among the augmented ones; by "
-        "chance: what as many random items would recover. A log names few of the fitting items, so that most augmented "
-        "labels cannot be true ones."
-    ]
+    notes = [_RECOVERED] if systems else []
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     columns = [name for name in COLUMNS if any(name in metrics for metrics in systems.values())]
@@ -67,12 +69,13 @@ def write_label_card(
     (folder / "card.md").write_text(text, encoding="utf-8")
     write_report(
         folder / "card.html",
-        title="Augmented labels: what would suit the user, beside what the log holds",
+        title="Augmented labels: what would suit the user",
         summary=" ".join([f"{len(dialogues):,} dialogues, catalogue of {len(catalog):,} items.", *notes]),
         scores="Sources of labels",
+        rows="Source",
         systems=systems,
         metrics=columns,
-        bars=("recovered", "by_chance"),
+        bars=("recovered", "also_true"),
         curves=score_curves(scored, truth),
         examples=[
             label_example(dialogues[row], scored, row, augmented.labels[row], truth[row], catalog)
@@ -170,7 +173,7 @@ def label_example(
     truth: Mapping[int, float],
     catalog: Catalog,
 ) -> Example:
-    """A dialogue with its augmented labels, and with what was scored too low, best first."""
+    """A dialogue with its augmented labels, and with what was scored but is no label, best first."""
     items = scored.items[row]
     order = [at for at in np.argsort(-np.nan_to_num(scored.scores[row], nan=-1.0), kind="stable") if items[at] >= 0]
 
@@ -181,11 +184,12 @@ def label_example(
         text = f"{catalog.lines[items[at]]}: {rated}" + (f", {reason}" if reason else "")
         return ListLine(text, "hit" if int(items[at]) in truth else "miss")
 
-    kept = [at for at in order if int(items[at]) in labels]
-    left = [at for at in order if int(items[at]) not in labels]
+    kept = [line(at) for at in order if int(items[at]) in labels]
+    kept += [ListLine(f"{catalog.lines[item]}: put in at random", "miss") for item in labels if item not in items]
+    left = [line(at) for at in order if int(items[at]) not in labels]
     return Example(
         id=dialogue.id,
         messages=list(dialogue.messages),
         truth=[catalog.lines[item] for item in sorted(truth)],
-        lists={"augmented labels": [line(at) for at in kept], "scored too low": [line(at) for at in left[:10]]},
+        lists={"augmented labels": kept, "left out": left[:_NUM_LEFT_OUT]},
     )

@@ -169,7 +169,11 @@ def metric_label(name: str) -> str:
     """Return how a metric's name is written for people: `strict_ndcg@10` -> `NDCG@10, strict`."""
     words = {"in_catalog": "In catalogue", "mrr": "MRR", "ndcg": "NDCG", "tail": "Tail share"}
     words |= {"popularity": "Popularity percentile", "tail_recall": "Tail recall"}
-    words |= {"labels": "Labels per dialogue", "recovered": "True labels recovered", "also_true": "Also true"}
+    words |= {
+        "labels": "Labels per dialogue",
+        "recovered": "True labels recovered",
+        "also_true": "Labels that are true",
+    }
     words |= {"by_chance": "Recovered by chance"}
     plain = name.removeprefix("strict_")
     measure, _, k = plain.partition("@")

@@ -40,7 +40,9 @@ _LOWER_IS_BETTER = ("repeats",)
 _NEITHER = ("lines", "tail", "popularity", "labels", "by_chance")
 
 
-def comparison_table(systems: Systems, metrics: Sequence[str] | None = None, *, title: str | None = None) -> Table:
+def comparison_table(
+    systems: Systems, metrics: Sequence[str] | None = None, *, title: str | None = None, rows: str = "System"
+) -> Table:
     """Return a table for the terminal: one row per system, one column per metric, the best of the systems in bold.
 
     Args:
@@ -48,6 +50,7 @@ def comparison_table(systems: Systems, metrics: Sequence[str] | None = None, *, 
         metrics: columns; by default those of NDCG@5, NDCG@10, Recall@10, in-catalogue share and repeats that are
             there, or all metrics of the `served` protocol if none of them is.
         title: stands above the table.
+        rows: what a row of the table is.
 
     Returns:
         A rich `Table`; show it with `rich.print(table)`.
@@ -55,7 +58,7 @@ def comparison_table(systems: Systems, metrics: Sequence[str] | None = None, *, 
     there = _served_metrics(systems)
     columns = metrics or [metric for metric in _FITS_80_COLUMNS if metric in there] or there
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("System", no_wrap=True)
+    table.add_column(rows, no_wrap=True)
     for metric in columns:
         table.add_column(metric_label(metric), justify="right")
     best = {metric: _best(systems, metric) for metric in columns}
@@ -78,6 +81,7 @@ def write_report(
     bars: Sequence[str] = _BARS,
     summary: str = "",
     scores: str = "Scores on held-out dialogues",
+    rows: str = "System",
 ) -> Path:
     """Write a report as one HTML file: no scripts, nothing loaded from elsewhere, light or dark as the reader's screen.
 
@@ -92,7 +96,8 @@ def write_report(
         metrics: columns of the table; by default all metrics of the `served` protocol.
         bars: metrics of the bar picture; those that no system has are left out.
         summary: a sentence or two under the heading.
-        scores: the heading of the table.
+        scores: the heading of the table, which is left out where nothing is measured.
+        rows: what a row of the table is.
 
     Returns:
         The path.
@@ -107,6 +112,7 @@ def write_report(
         title=title,
         summary=summary,
         scores=scores,
+        rows=rows,
         metrics=columns,
         systems={name: {m: Interval.parse(v) for m, v in values.items()} for name, values in systems.items()},
         best={metric: _best(systems, metric) for metric in columns},

@@ -136,8 +136,10 @@ def bootstrap_over_seeds(
 ) -> Interval:
     """Return the mean over training runs of their means over rows, with an interval for both kinds of chance.
 
-    A draw takes runs with replacement, and in each run that it took dialogues with replacement. For a paired
-    difference of two systems, pass the differences row by row, of runs with the same seed.
+    A draw takes runs with replacement, and in each run that it took dialogues with replacement, anew for every run:
+    each run has to have test dialogues of its own, as where every seed is another simulated world. Runs tested on the
+    same dialogues share what makes those hard, and the interval would be too narrow. For a paired difference of two
+    systems, pass the differences row by row, of runs with the same seed.
 
     Args:
         values: per run `(B,)`, one value per row.

@@ -107,7 +107,7 @@ def replace_at_random(
     replaced = []
     for row in labels:
         wrong = rng.random(len(row)) < share
-        free = rng.permutation([item for item in range(num_items) if item not in row]).tolist()
+        free = rng.permutation(np.delete(np.arange(num_items), list(row))).tolist()
         replaced.append(
             {
                 (free.pop() if swap and free else item): gain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from rankrl.data import load_dialogues
 from rankrl.data.schema import Dialogue
 from rankrl.data.simulation import Choices, SimulatedData, Simulation, Taste, shuffled, simulate
 from rankrl.data.simulation.__main__ import main
-from rankrl.data.simulation.requests import KINDS, write_request
+from rankrl.data.simulation.requests import KINDS, read_taste, write_request
 from rankrl.demonstrations import popular_items
 from rankrl.metrics import ndcg_at_k
 
@@ -172,6 +172,29 @@ def test_tastes_move_the_match_the_right_way() -> None:
     assert simulation.match(Taste(("Science Fiction",), disliked="Horror"))[alien] < 1
     assert simulation.match(Taste(("Science Fiction",), era="recent"))[alien] == 1
     assert simulation.match(Taste(("Science Fiction",), era="recent"))[catalog.find("Arrival", 2016)] > 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_films_fit_whose_main_genre_was_asked_for(seed: int) -> None:
+    """Whatever is disliked, and whatever the era: every pair of genres with every dislike."""
+    world = Simulation(seed)
+    main = np.array([film.metadata["genres"].split("|")[0] for film in world.catalog])
+    for first, second in permutations(KINDS, 2):
+        for disliked in (None, *(genre for genre in KINDS if genre not in (first, second))):
+            for liked in ((first,), (first, second)):
+                fits = world.fits(Taste(liked, disliked, "old"))
+                np.testing.assert_array_equal(fits, np.isin(main, liked))
+
+
+def test_most_of_what_users_choose_fits(data: SimulatedData) -> None:
+    """And most of what fits is chosen by nobody: what a log lacks."""
+    world = Simulation(0)
+    for dialogue in data.test[:20]:
+        taste = read_taste(text(dialogue))
+        if taste is not None:
+            fits = world.fits(taste)
+            assert world.choice_probabilities(taste)[fits].sum() > 0.6
+            assert fits.sum() > 2 * len(dialogue.ground_truth)
 
 
 def test_the_gaps_the_demo_is_about(data: SimulatedData) -> None:

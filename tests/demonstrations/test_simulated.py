@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +15,19 @@ from rankrl.data import Dialogue
 from rankrl.data.simulation import Simulation, Taste, simulate
 from rankrl.data.simulation.requests import KINDS, read_taste, write_request
 from rankrl.demonstrations.simulated import SimulatedTeacher, make
-from rankrl.teachers import JudgeTemplate, MetadataTemplate, RecommendTemplate, load_teacher, parse_metadata, rate
+from rankrl.labels import Scored, kept_labels, teacher_scores
+from rankrl.teachers import (
+    LABEL_SCALE,
+    REFLECT_SCALE,
+    JudgeTemplate,
+    MetadataTemplate,
+    RecommendTemplate,
+    load_teacher,
+    parse_metadata,
+    rate,
+)
 from rankrl.teachers.config import TeacherConfig
+from rankrl.teachers.ratings_text import parse_ratings
 
 RECOMMEND, DESCRIBE, JUDGE = (t.load("movie") for t in (RecommendTemplate, MetadataTemplate, JudgeTemplate))
 WORLD = Simulation(seed=0)
@@ -155,6 +167,65 @@ def test_its_judge_favours_early_places_which_two_orders_cancel(
     suits = np.concatenate([WORLD.match(taste)[row] for taste, row in zip(tastes, rated, strict=True)])  # type: ignore[arg-type]
     before, after = (np.corrcoef(suits, np.concatenate(ratings.values))[0, 1] for ratings in (one, two))
     assert 0.5 < before < after
+
+
+# Ratings on the scale of labels
+
+
+@pytest.fixture(scope="module")
+def scored(teacher: SimulatedTeacher, dialogues: list[Dialogue]) -> Scored:
+    """Fifty films drawn at random for each dialogue, a seventh of them fitting."""
+    rng = np.random.default_rng(0)
+    few = dialogues[:60]
+    items = np.array([rng.permutation(len(WORLD.catalog))[:50] for _ in few])
+    return teacher_scores(teacher, [talk.messages for talk in few], items, WORLD.catalog.lines, template=JUDGE)
+
+
+@pytest.fixture(scope="module")
+def tastes(dialogues: list[Dialogue]) -> list[Taste]:
+    read = [read_taste("\n".join(message["content"] for message in talk.messages)) for talk in dialogues[:60]]
+    assert None not in read
+    return read  # type: ignore[return-value]
+
+
+def test_scores_use_the_whole_scale_and_nothing_else(scored: Scored) -> None:
+    """Means of two orders, each a whole number of 0 to 4."""
+    assert set(np.unique(scored.scores)) == set(np.arange(9) / 2)
+
+
+def test_scores_rise_with_the_hidden_match(scored: Scored, tastes: list[Taste]) -> None:
+    match = np.array([WORLD.match(taste)[row] for taste, row in zip(tastes, scored.items, strict=True)])
+    steps = [
+        scored.scores[(match >= low) & (match < high)].mean() for low, high in pairwise([-1, 0, 0.2, 0.6, 0.95, 2])
+    ]
+    assert steps == sorted(steps)
+    assert steps[0] < 0.5 < 3.5 < steps[-1]
+    assert np.corrcoef(match.ravel(), scored.scores.ravel())[0, 1] > 0.8
+
+
+def test_labels_that_are_kept_fit(scored: Scored, tastes: list[Taste]) -> None:
+    """Precise, and most of what fits is found; noise alone would not do that."""
+    fits = [WORLD.fits(taste) for taste in tastes]
+    kept = kept_labels(scored)
+    right = [bool(own[item]) for own, row in zip(fits, kept, strict=True) for item in row]
+    to_find = sum(int(own[row].sum()) for own, row in zip(fits, scored.items, strict=True))
+    assert len(right) > 150
+    assert np.mean(right) > 0.9
+    assert sum(right) / to_find > 0.7
+
+
+def test_a_reason_is_given_where_one_is_asked_for(teacher: SimulatedTeacher, scored: Scored) -> None:
+    for item, reason in zip(scored.items[0], scored.reasons[0], strict=True):
+        assert reason == WORLD.catalog[int(item)].metadata["genres"].split("|")[0]
+    talk = [{"role": "user", "content": "I adore westerns. What is your reason for living?"}]
+    lines = ["Heat (1995)", "Casablanca (1942)"]
+    for scale in (LABEL_SCALE, REFLECT_SCALE):
+        for reasons in (True, False):
+            (answer,) = teacher.ask([JUDGE.messages(talk, lines, scale, reasons=reasons)])
+            parsed = parse_ratings(str(answer.text), lines, scale)
+            assert parsed.ignored == {}
+            assert None not in parsed.levels
+            assert parsed.reasons == (["Crime", "Romance"] if reasons else ["", ""])
 
 
 # What it does not understand

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, dialogue_of
-from rankrl.evaluation.significance import bootstrap_means
+from rankrl.evaluation.significance import bootstrap_means, bootstrap_over_seeds
 
 
 def test_the_dialogue_is_everything_before_the_last_colon() -> None:
@@ -130,3 +130,79 @@ def test_intervals_survive_json() -> None:
     interval = Interval(0.2, 0.1, 0.3)
     assert Interval.parse(interval.to_json()) == Interval.parse(interval) == interval
     assert Interval.parse(0.5) == Interval(0.5, 0.5, 0.5)
+
+
+# Over seeds
+
+
+def test_a_single_run_has_the_interval_of_its_dialogues() -> None:
+    rng = np.random.default_rng(0)
+    values, names = rng.random(300), [f"d{row // 3}" for row in range(300)]
+    alone, over = bootstrap_mean(values, names), bootstrap_over_seeds([values], [names])
+    assert over.mean == alone.mean
+    assert (over.low, over.high) == pytest.approx((alone.low, alone.high), abs=0.003)
+
+
+def test_agrees_with_drawing_runs_and_then_dialogues_one_by_one() -> None:
+    """Three runs of different size, rows of a dialogue drawn together."""
+    rng = np.random.default_rng(1)
+    names = [[f"d{i}" for i in np.sort(rng.integers(0, 12, size=size))] for size in (30, 40, 50)]
+    values = [rng.random(len(row)) + shift for row, shift in zip(names, (0.0, 0.1, 0.3), strict=True)]
+
+    def groups(run: int) -> list[np.ndarray]:
+        return [values[run][np.array(names[run]) == name] for name in sorted(set(names[run]))]
+
+    def drawn(run: int) -> float:
+        parts = groups(run)
+        return np.concatenate([parts[i] for i in rng.integers(len(parts), size=len(parts))]).mean().item()
+
+    means = [np.mean([drawn(run) for run in rng.integers(3, size=3)]) for _ in range(3000)]
+    interval = bootstrap_over_seeds(values, names, num_samples=6000)
+    assert interval.mean == pytest.approx(np.mean([row.mean() for row in values])), "every run counts alike"
+    assert (interval.low, interval.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.02)
+
+
+def test_runs_that_always_score_the_same_leave_no_doubt() -> None:
+    names = list("aabb")
+    assert bootstrap_over_seeds([[0.5] * 4] * 3, [names] * 3) == Interval(0.5, 0.5, 0.5)
+    assert bootstrap_over_seeds([[0.2, 0.4]] * 2, [["a", "a"]] * 2) == Interval(*[pytest.approx(0.3)] * 3)
+
+
+def test_the_spread_between_runs_widens_the_interval() -> None:
+    """The same dialogues, and the same mean over all: four runs that agree, and four that do not."""
+    values = np.random.default_rng(0).random(400)
+    names = [[str(row) for row in range(400)]] * 4
+    agree, spread = (
+        bootstrap_over_seeds([values + shift for shift in shifts], names)
+        for shifts in ([0.0] * 4, [-0.1, -0.05, 0.05, 0.1])
+    )
+    assert agree.mean == pytest.approx(spread.mean)
+    assert spread.high - spread.low > 2 * (agree.high - agree.low)
+
+
+def test_more_runs_narrow_the_interval() -> None:
+    """Every run draws dialogues of its own: 16 times as many, a quarter of the width."""
+    values, names = np.random.default_rng(0).random(200), [str(row) for row in range(200)]
+    one, many = (bootstrap_over_seeds([values] * runs, [names] * runs, num_samples=4000) for runs in (1, 16))
+    assert many.high - many.low == pytest.approx((one.high - one.low) / 4, rel=0.1)
+
+
+def test_the_same_seed_gives_the_same_interval_over_seeds() -> None:
+    values, names = [np.arange(6.0), np.arange(3.0)], [list("aabbcc"), list("abc")]
+    assert bootstrap_over_seeds(values, names, seed=3) == bootstrap_over_seeds(values, names, seed=3)
+    assert bootstrap_over_seeds(values, names, seed=3) != bootstrap_over_seeds(values, names, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "message"),
+    [
+        ([], [], "values of 0 runs and names of 0; give both for every run"),
+        ([[1.0]], [["a"], ["b"]], "values of 1 runs and names of 2"),
+        ([[1.0], []], [["a"], []], "one per row"),
+        ([[1.0], [1.0, 2.0]], [["a"], ["b"]], "1 dialogue names"),
+        ([[1.0, np.nan]], [["a", "b"]], "value 1 is not finite"),
+    ],
+)
+def test_runs_that_cannot_be_used(values: list, names: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bootstrap_over_seeds(values, names)

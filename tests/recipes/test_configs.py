@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from rankrl.data.prompts import PromptTemplate
-from recipes import demonstrations, evaluate, rank_grpo, sft, tune_scorer
+from recipes import augment_labels, demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
 RECIPES = {
     "demonstrations": demonstrations,
+    "augment_labels": augment_labels,
     "sft": sft,
     "rank_grpo": rank_grpo,
     "evaluate": evaluate,
@@ -97,6 +98,14 @@ def test_demonstrations_keep_to_the_paper() -> None:
     assert (settings.context_weight, settings.rating_weight, settings.num_rated) == (1.0, 0.5, 100)
     assert settings.regularization == 0.01
     assert (teacher.teacher_model, teacher.remote_host) == ("gpt-4o", "api.openai.com")
+
+
+def test_augmented_labels_keep_to_the_paper() -> None:
+    """50 items retrieved, what is scored at least 3.5 of 4 kept (arXiv 2508.05657, data synthesis)."""
+    for path in (path for path in FILES if path.stem == "augment_labels"):
+        args, _ = parse(path)
+        assert (args.num_candidates, args.min_score) == (50, 3.5)
+        augment_labels.check_settings(args, truth_is_known=True)
 
 
 def test_demonstrations_are_made_for_the_prompt_of_the_next_stages() -> None:

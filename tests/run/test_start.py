@@ -22,6 +22,7 @@ from rankrl.run.start import (
     make_renderer,
     read_data,
     require_joined_processes,
+    resolve_dialogues,
     show_example,
     write_manifest,
 )
@@ -67,6 +68,25 @@ def test_reads_the_dialogues_that_are_asked_for(
 def test_items_are_written_by_the_line_template(arguments: DataArguments) -> None:
     catalog, _ = read_data(replace(arguments, line_template="{year}: {title}"))
     assert catalog.lines[0] == "1995: Heat"
+
+
+def test_truth_and_seen_become_ids_and_an_unknown_truth_stays_empty() -> None:
+    """Heat is item 0, Amélie 1, The Godfather 3; Up is in no catalogue."""
+    rows = [
+        replace(DIALOGUES[0], ground_truth=[("Heat", 1995), ("Up", 2009)], seen=[("Amélie", 2001)]),
+        replace(DIALOGUES[1], ground_truth=[]),
+        DIALOGUES[2],
+    ]
+    truth, seen = resolve_dialogues(CATALOG, rows, unknown_limit=0.5)
+    assert [list(row) for row in truth] == [[0], [], [3]]
+    assert [row - {-1} for row in seen] == [{1}, {0}, set()]
+    with pytest.raises(ValueError, match="Up"):
+        resolve_dialogues(CATALOG, rows, unknown_limit=0.1)
+
+
+def test_dialogues_without_any_truth_are_no_error() -> None:
+    rows = [replace(dialogue, ground_truth=[]) for dialogue in DIALOGUES]
+    assert resolve_dialogues(CATALOG, rows, unknown_limit=0.0)[0] == [{}, {}, {}]
 
 
 # ---- Prompt ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What augmented labels do to training: the demo with its simulated users, whose hidden tastes are known. Takes hours.
 
-    python -m benchmarks.label_study --output runs/label_study --seeds 0 1 2 3 4 --jobs 2
-    python -m benchmarks.label_study --output runs/label_study --seeds 0 1 2 3 4 --report    # of what is there
+    python -m recipes.label_study --output runs/label_study --seeds 0 1 2 3 4 --jobs 2
+    python -m recipes.label_study --output runs/label_study --seeds 0 1 2 3 4 --report    # of what is there
 
 Every seed is a world of its own: users, teacher, demonstrations, SFT model, labels. All arms of a seed start at the
 same SFT model and see the same prompts in the same order for as many steps. What has finished is not run again.
@@ -71,7 +71,7 @@ ARMS: dict[str, tuple[Stage, ...]] = {
 
 def main() -> None:
     """Run what has not been run, then report."""
-    parser = argparse.ArgumentParser("python -m benchmarks.label_study", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("python -m recipes.label_study", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/label_study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--train", type=int, default=8000, help="simulated dialogues to train on")
