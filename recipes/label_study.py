@@ -25,7 +25,8 @@ from catalog import Catalog
 from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.data.simulation import Simulation
 from rankrl.data.simulation.requests import read_taste
-from rankrl.evaluation import Scores, evaluate
+from rankrl.evaluation import Curve, Scores, evaluate
+from rankrl.evaluation.report import write_pictures
 from rankrl.evaluation.significance import Interval, bootstrap_over_seeds
 from rankrl.metrics import Popularity
 from rankrl.rewards import resolve_truth
@@ -33,6 +34,7 @@ from recipes.demo import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_data
 
 METRICS = ("ndcg@10", "recall@10", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")
 BASELINE = "true labels only"
+LOGGING_STEPS = 5  # of the demo's Rank-GRPO
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,49 @@ def call(root: Path, recipe: str, name: str, *flags: str) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Print what labels, training and held-out lists look like, as Markdown."""
+    """Print what labels, training and held-out lists look like, as Markdown, and draw it."""
     roots = [args.output / f"seed{seed}" for seed in args.seeds]
-    print("\n".join(label_table(roots, args.seeds)))
-    arms = {arm: ARMS[arm][-1].name for arm in args.arms}
-    print("\n".join(informative_table(roots, arms)))
-    scores = {arm: [score(root, name) for root in roots] for arm, name in {"SFT": "sft", **arms}.items()}
-    print("\n".join(score_table(scores)))
+    arms: list[str] = args.arms
+    names = {"SFT": "sft"} | {arm: ARMS[arm][-1].name for arm in arms}
+    scores = {arm: [score(root, name) for root in roots] for arm, name in names.items()}
+    for table in (label_table(roots, args.seeds), informative_table(roots, arms), score_table(scores)):
+        print("\n".join(table))
+    bars = {arm: {metric: over_seeds(runs, metric) for metric in METRICS} for arm, runs in scores.items()}
+    curves = [
+        Curve(
+            "Ranks at which lists differ in what they earn", "step", "share", learning(roots, arms, "informative/all")
+        ),
+        Curve("True labels hit by sampled lists", "step", "hit rate", learning(roots, arms, "hit/all")),
+    ]
+    write_pictures(args.output, systems=bars, curves=curves, bars=("ndcg@10", "tail_recall@10"))
+
+
+def over_seeds(runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] | None = None) -> Interval:
+    """Mean of a metric over seeds, or its paired difference to another arm: same seeds, same dialogues.
+
+    Rows without the metric are left out.
+    """
+    values, dialogues = [], []
+    for number, run in enumerate(runs):
+        row = run.rows[metric] - (0.0 if baseline is None else baseline[number].rows[metric])
+        there = np.isfinite(row)
+        values.append(row[there])
+        dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
+    return bootstrap_over_seeds(values, dialogues)
+
+
+def learning(roots: Sequence[Path], arms: Sequence[str], key: str) -> dict[str, tuple[list[float], list[float]]]:
+    """One logged number over the steps of each arm, its mean over seeds."""
+    lines = {}
+    for arm in arms:
+        values = np.mean([logged(root, arm, key) for root in roots], axis=0).tolist()
+        lines[arm] = ([float(LOGGING_STEPS * (place + 1)) for place in range(len(values))], values)
+    return lines
+
+
+def logged(root: Path, arm: str, key: str) -> list[float]:
+    """One logged number of an arm, its stages one after the other."""
+    return [value for stage in ARMS[arm] for value in read_log(root / stage.name, key)]
 
 
 def label_table(roots: Sequence[Path], seeds: Sequence[int]) -> list[str]:
@@ -188,11 +226,11 @@ def fitting_items(world: Simulation, dialogue: Dialogue, catalog: Catalog) -> se
     return set(np.flatnonzero(world.fits(taste)).tolist()) - seen
 
 
-def informative_table(roots: Sequence[Path], arms: dict[str, str]) -> list[str]:
+def informative_table(roots: Sequence[Path], arms: Sequence[str]) -> list[str]:
     """Share of (prompt, rank) cells whose lists differ in what they earn, over the whole of a run."""
     rows = ["| arm | informative cells | by seed |", "| --- | ---: | --- |"]
-    for arm, name in arms.items():
-        shares = [float(np.mean(read_log(root / name, "informative/all"))) for root in roots]
+    for arm in arms:
+        shares = [float(np.mean(logged(root, arm, "informative/all"))) for root in roots]
         rows.append(f"| {arm} | {np.mean(shares):.3f} | {' '.join(f'{share:.3f}' for share in shares)} |")
     return [*rows, ""]
 
@@ -219,22 +257,11 @@ def score_table(scores: dict[str, list[Scores]]) -> list[str]:
     for arm, runs in scores.items():
         cells = [f"{np.mean([np.nanmean(run.rows[metric]) for run in runs]):.3f}" for metric in METRICS]
         if arm not in (BASELINE, "SFT") and BASELINE in scores:
-            gains = [str(paired(runs, scores[BASELINE], metric)) for metric in METRICS]
+            gains = [str(over_seeds(runs, metric, scores[BASELINE])) for metric in METRICS]
             cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
         by_seed = " ".join(f"{run.rows['ndcg@10'].mean():.3f}" for run in runs)
         rows.append(f"| {arm} | {' | '.join(cells)} | {by_seed} |")
     return [*rows, ""]
-
-
-def paired(runs: Sequence[Scores], baseline: Sequence[Scores], metric: str) -> Interval:
-    """The paired difference of two arms, same seeds and same dialogues; rows without the metric are left out."""
-    values, dialogues = [], []
-    for run, base in zip(runs, baseline, strict=True):
-        difference = run.rows[metric] - base.rows[metric]
-        there = np.isfinite(difference)
-        values.append(difference[there])
-        dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
-    return bootstrap_over_seeds(values, dialogues)
 
 
 if __name__ == "__main__":
