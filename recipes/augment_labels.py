@@ -249,8 +249,8 @@ def plan_descriptions(scorer: Scorer, requests: list[Messages]) -> bool:
         console.print("No teacher that costs anything: nothing to plan.")
         return False
     missing = show_plan("descriptions", teacher, requests) if requests else 0
-    if args.scorer == "encoder":
-        console.print("The encoder scores: nothing else is asked.")
+    if args.scorer != "teacher":
+        console.print(f"{args.scorer} scores: the teacher is asked nothing else.")
         return False
     if missing:
         number = min(args.num_candidates, len(scorer.catalog))

@@ -237,7 +237,7 @@ def test_a_dry_run_where_the_encoder_scores(
     run(augment_labels, **plan, **asks(server, tmp_path))
     told = capsys.readouterr().out
     assert "50 requests, 50 of them not answered yet" in told
-    assert "The encoder scores: nothing else is asked." in told
+    assert "encoder scores: the teacher is asked nothing else." in told
     assert "candidates" not in told
     assert server.calls == []
 
