@@ -32,7 +32,7 @@ from rankrl.metrics import Popularity
 from rankrl.rewards import resolve_truth
 from recipes.demo import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_data
 
-METRICS = ("ndcg@10", "recall@10", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")
+METRICS = ("ndcg@10", "recall@10", "fits", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")
 BASELINE = "true labels only"
 LOGGING_STEPS = 5  # of the demo's Rank-GRPO
 
@@ -151,7 +151,8 @@ def report(args: argparse.Namespace) -> None:
     roots = [args.output / f"seed{seed}" for seed in args.seeds]
     arms: list[str] = args.arms
     names = {"SFT": "sft"} | {arm: ARMS[arm][-1].name for arm in arms}
-    scores = {arm: [score(root, name) for root in roots] for arm, name in names.items()}
+    places = list(zip(roots, args.seeds, strict=True))
+    scores = {arm: [score(root, name, seed) for root, seed in places] for arm, name in names.items()}
     for table in (label_table(roots, args.seeds), informative_table(roots, arms), score_table(scores)):
         print("\n".join(table))
     bars = {arm: {metric: over_seeds(runs, metric) for metric in METRICS} for arm, runs in scores.items()}
@@ -241,14 +242,21 @@ def read_log(stage: Path, key: str) -> list[float]:
     return [entry[key] for entry in history if key in entry]
 
 
-def score(root: Path, name: str) -> Scores:
-    """The scores of a stage's greedy lists on the held-out dialogues, true labels only."""
+def score(root: Path, name: str, seed: int) -> Scores:
+    """The scores of a stage's greedy lists on the held-out dialogues by true labels; `fits`: by hidden tastes."""
     catalog = Catalog.load(root / "data" / "catalog.jsonl")
     test, train = (load_dialogues(root / "data" / f"{split}.jsonl") for split in ("test", "train"))
-    lists = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))["lists"]
+    written = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))["lists"]
     popularity = Popularity.of(resolve_truth(catalog, [dialogue.ground_truth for dialogue in train]), len(catalog))
-    texts = [lists[dialogue.id] for dialogue in test]
-    return evaluate(texts, test, catalog, num_ranks=NUM_RANKS, popularity=popularity)
+    texts = [written[dialogue.id] for dialogue in test]
+    scores = evaluate(texts, test, catalog, num_ranks=NUM_RANKS, popularity=popularity)
+    assert scores.ids == tuple(dialogue.id for dialogue in test)  # every simulated user wants something
+    world, lists = Simulation(seed), catalog.ranked(texts, NUM_RANKS).tolist()
+    fits = [
+        len(set(row) & fitting_items(world, dialogue, catalog)) / NUM_RANKS
+        for row, dialogue in zip(lists, test, strict=True)
+    ]
+    return replace(scores, rows={**scores.rows, "fits": np.array(fits)})
 
 
 def score_table(scores: dict[str, list[Scores]]) -> list[str]:
