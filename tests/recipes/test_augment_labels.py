@@ -13,13 +13,15 @@ import pytest
 
 from catalog import Catalog
 from rankrl.data import Dialogue, DialogueError, load_dialogues, save_dialogues
+from rankrl.labels import load_scores
 from rankrl.teachers import JudgeTemplate
-from recipes import augment_labels, rank_grpo
-from tests.recipes.runs import PAIRS, SMALL, Files, run, trainer_of
+from recipes import augment_labels, rank_grpo, tune_scorer
+from tests.recipes.runs import PAIRS, REPOSITORY, SMALL, Files, run, trainer_of
 from tests.recipes.teaching import SIMULATED, Teacher, asks, kinds, shown
 from tests.teachers.server import KEY, KEY_VARIABLE, ChatServer, Reply, serving
 
 NUM_CANDIDATES = 15
+TINY_SCORER = REPOSITORY / "recipes" / "configs" / "tiny" / "tune_scorer.yaml"
 SETTINGS = {"num_candidates": NUM_CANDIDATES, "describe": "all"}
 
 
@@ -138,6 +140,31 @@ def test_the_encoder_alone_needs_no_teacher(files: Files, tmp_path: Path) -> Non
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert "- scored by: TF-IDF" in card
     assert "## The judge" not in card
+
+
+def test_a_local_scorer_tuned_on_the_scores(simulated: Path, files: Files, tmp_path: Path) -> None:
+    """The whole way: the teacher's file of scores tunes a scorer, which then scores; nothing is kept twice."""
+    scores = load_scores(simulated / "scores.jsonl")
+    assert all(len(row.items) == NUM_CANDIDATES for row in scores.values())
+    assert {row.source for row in scores.values()} == {"simulated teacher"}
+    assert any(item.reason for row in scores.values() for item in row.items)
+    scorer, output = tmp_path / "scorer", tmp_path / "labels"
+    run(
+        tune_scorer,
+        config=TINY_SCORER,
+        **files.training,
+        scores=simulated / "scores.jsonl",
+        max_steps=3,
+        output_dir=scorer,
+    )
+    make(files, output, scorer=scorer, min_score=0.5)
+    rows = load_scores(output / "scores.jsonl")
+    assert {row.source for row in rows.values()} == {str(scorer)}
+    found = [item.score for row in rows.values() for item in row.items]
+    assert None not in found
+    assert len(set(found)) > 10
+    assert list(metrics_of(output)["sources"]) == [str(scorer), "TF-IDF alone"]
+    assert not (output / "scores.part").exists()
 
 
 def test_nobody_to_score(files: Files, tmp_path: Path) -> None:
@@ -324,7 +351,7 @@ def test_a_server_that_stops_answering(files: Files, catalog: Catalog, tmp_path:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scorer": "nobody"}, "scorer is 'nobody'; expected teacher or encoder"),
+        ({"scorer": "nobody"}, "scorer is 'nobody'; expected teacher, encoder, or the directory"),
         ({"min_score": 0}, "min_score is 0.*; expected a score above 0, at most 4"),
         ({"min_score": 4.5}, "min_score is 4.5; expected a score above 0, at most 4"),
         ({"trust": 1.5}, r"trust is 1.5; expected 0 \(labels count nothing\) to 1"),
