@@ -1,0 +1,91 @@
+"""The study of augmented labels, shrunk to seconds: all of its arms train, and its tables and pictures are written."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankrl.data import load_dialogues
+from recipes import label_study
+
+SHORT = {
+    "demonstrations": ("--num_rated", "12", "--num_orders", "1"),
+    "sft": ("--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1"),
+    "rank_grpo": ("--per_device_train_batch_size", "4", "--num_generations", "2", "--logging_steps", "1"),
+}
+ARMS = [label_study.BASELINE, "two-stage"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a finished study of one seed, and the stages that ran, in their order."""
+    folder, ran = tmp_path_factory.mktemp("study"), []
+
+    def call_here(root: Path, recipe: str, name: str, *flags: str) -> None:
+        mark = root / "finished" / name
+        if mark.is_file():
+            return
+        ran.append(name)
+        arguments = [recipe, "--catalog", str(root / "data" / "catalog.jsonl"), *flags, *SHORT.get(recipe, ())]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            import_module(f"recipes.{recipe}").cli()
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+
+    args = Namespace(train=40, test=30, labelled=20, logged=1, steps=3, arms=ARMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_study, "call", call_here)
+        for _ in range(2):  # the second time nothing is left to do
+            label_study.run_seed(folder / "seed0", 0, args)
+    return folder, ran
+
+
+def test_every_stage_runs_once(study: tuple[Path, list[str]]) -> None:
+    assert study[1] == [
+        *("demonstrations", "sft", "labels", "labels_wrong"),
+        *("true", "true.lists", "two_stage_first", "two_stage", "two_stage.lists", "sft.lists"),
+    ]
+
+
+def test_the_log_keeps_one_true_label(study: tuple[Path, list[str]]) -> None:
+    logged = load_dialogues(study[0] / "seed0" / "data" / "logged.jsonl")
+    full = load_dialogues(study[0] / "seed0" / "data" / "train.jsonl", limit=20)
+    assert [dialogue.ground_truth for dialogue in logged] == [dialogue.ground_truth[:1] for dialogue in full]
+
+
+def test_tables_and_pictures(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    label_study.report(Namespace(output=study[0], seeds=[0], arms=ARMS))
+    printed = capsys.readouterr().out
+    rows = [line for line in printed.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        *("labels", "---", "labels", "labels_wrong"),
+        *("arm", "---", *ARMS),
+        *("arm", "---", "SFT", *ARMS),
+    ]
+    assert "<br>" in rows[-1], "the difference to the baseline stands beside the mean"
+    assert (study[0] / "informative_cells.png").is_file()
+    assert (study[0] / "final_scores.png").is_file()
+
+
+def test_labels_are_right_by_the_hidden_tastes(study: tuple[Path, list[str]]) -> None:
+    right, wrong = (
+        dict(zip(("number", "precision", "recall", "recovered", "trust"), quality, strict=True))
+        for quality in (label_study.label_quality(study[0] / "seed0", 0, name) for name in ("labels", "labels_wrong"))
+    )
+    assert right["precision"] > 0.9
+    assert wrong["precision"] == pytest.approx(right["precision"] / 2, abs=0.2)
+    assert wrong["trust"] < right["trust"]
+
+
+def test_a_paired_difference_is_row_by_row(study: tuple[Path, list[str]]) -> None:
+    scores = label_study.score(study[0] / "seed0", "true", 0)
+    gain = label_study.over_seeds([scores], "ndcg@10", [scores])
+    assert (gain.mean, gain.low, gain.high) == (0.0, 0.0, 0.0)
+    mean = label_study.over_seeds([scores], "tail_recall@10").mean
+    assert mean == pytest.approx(float(np.nanmean(scores.rows["tail_recall@10"])))
