@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from rankrl.rewards import resolve_truth
 from recipes.demo import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_data
 
 METRICS = ("ndcg@10", "recall@10", "fits", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")
+DRAWN = ("ndcg@10", "recall@10", "fits")
 BASELINE = "true labels only"
 LOGGING_STEPS = 5  # of the demo's Rank-GRPO
 
@@ -155,28 +157,29 @@ def report(args: argparse.Namespace) -> None:
     scores = {arm: [score(root, name, seed) for root, seed in places] for arm, name in names.items()}
     for table in (label_table(roots, args.seeds), informative_table(roots, arms), score_table(scores)):
         print("\n".join(table))
-    bars = {arm: {metric: over_seeds(runs, metric) for metric in METRICS} for arm, runs in scores.items()}
+    bars = {arm: {metric: over_seeds(runs, metric) for metric in DRAWN} for arm, runs in scores.items()}
     curves = [
         Curve(
             "Ranks at which lists differ in what they earn", "step", "share", learning(roots, arms, "informative/all")
         ),
         Curve("True labels hit by sampled lists", "step", "hit rate", learning(roots, arms, "hit/all")),
     ]
-    write_pictures(args.output, systems=bars, curves=curves, bars=("ndcg@10", "tail_recall@10"))
+    write_pictures(args.output, systems=bars, curves=curves, bars=DRAWN)
 
 
 def over_seeds(runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] | None = None) -> Interval:
     """Mean of a metric over seeds, or its paired difference to another arm: same seeds, same dialogues.
 
-    Rows without the metric are left out.
+    Rows without the metric are left out, and so are seeds that have none (a model that writes no item shows no tail).
     """
     values, dialogues = [], []
     for number, run in enumerate(runs):
         row = run.rows[metric] - (0.0 if baseline is None else baseline[number].rows[metric])
         there = np.isfinite(row)
-        values.append(row[there])
-        dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
-    return bootstrap_over_seeds(values, dialogues)
+        if there.any():
+            values.append(row[there])
+            dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
+    return bootstrap_over_seeds(values, dialogues) if values else Interval(nan, nan, nan)
 
 
 def learning(roots: Sequence[Path], arms: Sequence[str], key: str) -> dict[str, tuple[list[float], list[float]]]:
@@ -263,7 +266,7 @@ def score_table(scores: dict[str, list[Scores]]) -> list[str]:
     """Means over seeds, and the paired difference to training on true labels only, with intervals over both."""
     rows = ["| arm | " + " | ".join(METRICS) + " | NDCG@10 by seed |", "| --- |" + " ---: |" * len(METRICS) + " --- |"]
     for arm, runs in scores.items():
-        cells = [f"{np.mean([np.nanmean(run.rows[metric]) for run in runs]):.3f}" for metric in METRICS]
+        cells = [f"{over_seeds(runs, metric).mean:.3f}" for metric in METRICS]
         if arm not in (BASELINE, "SFT") and BASELINE in scores:
             gains = [str(over_seeds(runs, metric, scores[BASELINE])) for metric in METRICS]
             cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
