@@ -134,8 +134,8 @@ class RankGRPOConfig(GRPOConfig):
 
     Args:
         preset (`str`, *optional*):
-            `"rank_grpo"`, `"rank_grpo_official"`, `"grpo"`, `"gspo"`, `"dr_grpo"` or `"dapo"`. Left out, it is
-            `rank_grpo` with every switch free, and reads `"custom"` afterwards if one of them departs from it.
+            `"rank_grpo"`, `"rank_grpo_official"`, `"grpo"`, `"gspo"`, `"dr_grpo"` or `"dapo"`; or `"custom"`:
+            `rank_grpo` with every switch free. Left out, it becomes `"rank_grpo"`, or `"custom"` if a switch departs.
         num_ranks (`int`, *optional*, defaults to `20`):
             K, how many items a list should hold. Lines beyond it are overflow.
         advantage (`str`, *by the preset* [`"rank"`]):

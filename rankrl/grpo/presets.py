@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CUSTOM = "custom"  # what a run is called that starts from the default and departs from what defines it
+CUSTOM = "custom"  # starts from the default and may depart from what defines it
 _DEFAULT = "rank_grpo"
 
 
@@ -95,13 +95,12 @@ def resolve_preset(name: str | None, given: Mapping[str, Any]) -> tuple[str, dic
     """What a preset and the settings beside it come to.
 
     Args:
-        name: of the preset. `None`: `rank_grpo` with every switch free. `"custom"`: the same, as a saved configuration
-            names it.
+        name: of the preset. `None` or `"custom"`: `rank_grpo` with every switch free.
         given: what the user has set, for each of `PRESET_FIELDS`; `None` where nothing is set.
 
     Returns:
-        The name that the settings deserve (`"custom"` where they depart from what defines `rank_grpo` and no preset
-        was asked for), and a value for each of `PRESET_FIELDS`.
+        The name that the settings deserve (without a preset `"custom"` if they depart from what defines `rank_grpo`,
+        else `"rank_grpo"`), and a value for each of `PRESET_FIELDS`.
 
     Raises:
         ValueError: for an unknown name, or a setting that contradicts what defines the preset.
@@ -112,7 +111,7 @@ def resolve_preset(name: str | None, given: Mapping[str, Any]) -> tuple[str, dic
         ('sequence', 0.0003, 0.0)
     """
     if name is not None and name not in (*PRESETS, CUSTOM):
-        raise ValueError(f"preset is {name!r}; expected one of {', '.join(map(repr, PRESETS))}.")
+        raise ValueError(f"preset is {name!r}; expected one of {', '.join(map(repr, (*PRESETS, CUSTOM)))}.")
     preset = PRESETS.get(name or _DEFAULT, PRESETS[_DEFAULT])
     changed = {field: value for field, value in given.items() if value is not None}
     against = {f: value for f, value in changed.items() if f in preset.defines and value != preset.defines[f]}
@@ -120,8 +119,8 @@ def resolve_preset(name: str | None, given: Mapping[str, Any]) -> tuple[str, dic
         meant = ", ".join(f"{field}={preset.defines[field]!r}" for field in against)
         found = ", ".join(f"{field}={value!r}" for field, value in against.items())
         raise ValueError(
-            f"preset={name!r} means {meant}, but {found} is set. Leave {', '.join(against)} out, or leave the preset "
-            "out and set each switch yourself."
+            f"preset={name!r} means {meant}, but {found} is set. Leave {', '.join(against)} out, or set preset to "
+            f"{CUSTOM!r}: the values of {_DEFAULT}, with every switch free."
         )
     values = {**preset.proposes, **preset.defines, **changed}
     if name in PRESETS:

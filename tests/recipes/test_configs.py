@@ -98,6 +98,8 @@ def test_another_algorithm_is_one_flag() -> None:
         _, training, _ = parse(path, preset=name)
         values = {**preset.proposes, **preset.defines}
         assert {field: getattr(training, field) for field in values} == values, name
+    with pytest.raises(ValueError, match="preset='rank_grpo' means ratio='rank', but ratio='token' is set"):
+        parse(path, ratio="token")  # a flag against the preset of the file
 
 
 def test_demonstrations_keep_to_the_paper() -> None:
