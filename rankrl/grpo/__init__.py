@@ -1,7 +1,7 @@
 """Stage 2, Rank-GRPO: each rank of the list is the unit of credit (arXiv 2510.20150).
 
-`segments` and `objective` are pure torch and import nothing else, so that they can be used in any trainer;
-`RankGRPOConfig` and `RankGRPOTrainer` load TRL, and only when they are asked for.
+`segments`, `advantages` and `objective` are pure torch and import nothing else, so that they can be used in any
+trainer; `RankGRPOConfig` and `RankGRPOTrainer` load TRL, and only when they are asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from rankrl.grpo.advantages import decoupled_advantages as decoupled_advantages
+    from rankrl.grpo.advantages import rank_advantages as rank_advantages
     from rankrl.grpo.config import RankGRPOConfig as RankGRPOConfig
-    from rankrl.grpo.objective import rank_advantages as rank_advantages
     from rankrl.grpo.objective import rank_grpo_loss as rank_grpo_loss
     from rankrl.grpo.objective import rank_log_ratio as rank_log_ratio
     from rankrl.grpo.segments import LineTable as LineTable
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "advantages": ["decoupled_advantages", "rank_advantages"],
         "config": ["RankGRPOConfig"],
-        "objective": ["rank_advantages", "rank_grpo_loss", "rank_log_ratio"],
+        "objective": ["rank_grpo_loss", "rank_log_ratio"],
         "segments": ["LineTable", "segment_ranks"],
         "trainer": ["RankGRPOTrainer"],
     },

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from trl import GRPOConfig
 
-from rankrl.grpo.objective import RATIOS, SCALES
+from rankrl.grpo.advantages import SCALES
+from rankrl.grpo.objective import RATIOS
+from rankrl.grpo.presets import PRESET_FIELDS, resolve_preset
 
 ADVANTAGES = ("rank", "sequence")
 AGGREGATIONS = ("rank", "trl")
+MULTI_OBJECTIVE = ("sum_then_normalize", "normalize_then_sum")
 
 # Options that change TRL's loss and that `aggregation="rank"` does not implement: field -> the value that switches it
 # off. Under `aggregation="trl"` the loss is TRL's own, and they mean what TRL says.
@@ -21,7 +25,6 @@ _OFF = {
     "use_adaptive_entropy": False,
     "off_policy_mask_threshold": None,
     "use_bias_correction_kl": False,
-    "multi_objective_aggregation": "sum_then_normalize",
     "max_tool_calling_iterations": None,  # a ranked list is one turn: the trainer takes no tools
 }
 
@@ -98,6 +101,7 @@ TRL_FIELDS: dict[str, str] = {
             "epsilon_high",
             "delta",
             "reward_weights",
+            "multi_objective_aggregation",
             "scale_rewards",
             "mask_truncated_completions",
             "sync_ref_model",
@@ -115,88 +119,132 @@ TRL_FIELDS: dict[str, str] = {
 }
 
 
+def _by_preset(text: str) -> Any:
+    """A field that is `None` until the preset fills it, so that what the user has set can be told from what is left."""
+    return field(default=None, metadata={"help": f"{text} Default: by the preset."})
+
+
 @dataclass
 class RankGRPOConfig(GRPOConfig):
     """Settings of a Rank-GRPO run: `GRPOConfig` plus what makes the rank the unit of credit (arXiv 2510.20150).
 
-    Only the fields that differ from TRL are described here.
+    A preset is an algorithm by name (`rankrl.grpo.presets`); the fields that it fills hold its values after
+    construction, and so do the run's manifest and `to_dict`. Only the fields that differ from TRL are described here;
+    in brackets stands the value of `preset="rank_grpo"`.
 
     Args:
+        preset (`str`, *optional*):
+            `"rank_grpo"`, `"rank_grpo_official"`, `"grpo"`, `"gspo"`, `"dr_grpo"` or `"dapo"`; or `"custom"`:
+            `rank_grpo` with every switch free. Left out, it becomes `"rank_grpo"`, or `"custom"` if a switch departs.
         num_ranks (`int`, *optional*, defaults to `20`):
             K, how many items a list should hold. Lines beyond it are overflow.
-        advantage (`str`, *optional*, defaults to `"rank"`):
+        advantage (`str`, *by the preset* [`"rank"`]):
             `"rank"` compares each rank with the same rank of the other lists of the prompt (eq. 8). `"sequence"`
             compares whole lists by the sum of their returns, as GRPO does; end token and overflow lines share it.
-        ratio (`str`, *optional*, defaults to `"rank"`):
+        ratio (`str`, *by the preset* [`"rank"`]):
             Level of the importance ratio: `"rank"` (geometric mean over the tokens of a rank, eq. 7), `"token"` or
             `"sequence"`. On-policy (`num_iterations=1`, one optimizer step a generation) every ratio is 1.
-        aggregation (`str`, *optional*, defaults to `"rank"`):
+        aggregation (`str`, *by the preset* [`"rank"`]):
             `"rank"`: eq. 6, each rank weighs 1/(B K) whatever the length of its title. `"trl"`: each token carries the
             advantage of its rank into TRL's own loss, so `loss_type` decides.
-        early_stop_penalty (`float`, *optional*, defaults to `-0.1`):
+        loss_type (`str`, *by the preset* [`None`]):
+            TRL's loss, for `aggregation="trl"` alone; `"dapo"` if neither it nor a preset is given.
+        early_stop_penalty (`float`, *by the preset* [`-0.1`]):
             Added to the advantage of an end token that comes before rank K is reached.
-        overflow_penalty (`float`, *optional*, defaults to `-0.1`):
+        overflow_penalty (`float`, *by the preset* [`-0.1`]):
             Added to the advantage of each line after rank K.
-        repeat_penalty (`float`, *optional*, defaults to `0.0`):
+        repeat_penalty (`float`, *by the preset* [`0.0`]):
             Added to the advantage of each rank whose item the list names already, as `RankReward` sees it. Not in the
             paper, where a repeat earns 0 like any miss: lists then tend to repeat what is popular.
-        end_of_list_bonus (`float`, *optional*, defaults to `0.0`):
+        end_of_list_bonus (`float`, *by the preset* [`0.0`]):
             Added to the advantage of an end token that comes right after rank K. Not in the paper; the released code
             uses 0.1.
-        epsilon (`float`, *optional*, defaults to `0.06`):
+        epsilon (`float`, *by the preset* [`0.06`]):
             The ratio is clipped below at `1 - epsilon`.
-        epsilon_high (`float`, *optional*, defaults to `0.08`):
+        epsilon_high (`float`, *by the preset* [`0.08`]):
             The ratio is clipped above at `1 + epsilon_high`.
-        beta (`float`, *optional*, defaults to `1e-3`):
+        beta (`float`, *by the preset* [`1e-3`]):
             Weight of the KL to the policy at the start of RL.
+        scale_rewards (`str`, *by the preset* [`"group"`]):
+            What centred returns are divided by: `"group"`, the deviation of each (prompt, rank) cell; `"batch"`, that
+            of all returns; `"none"`.
+        multi_objective_aggregation (`str`, *optional*, defaults to `"sum_then_normalize"`):
+            `"normalize_then_sum"` brings each reward function to unit deviation in its group, rank by rank, before they
+            are weighted and summed (GDPO, arXiv 2601.05242); the sum is normalised over the batch.
         disable_dropout (`bool`, *optional*, defaults to `True`):
             With dropout the two passes of one policy differ, and the ratio is noise.
-        use_bias_correction_kl (`bool`, *optional*, defaults to `False`):
+        use_bias_correction_kl (`bool`, *by the preset* [`False`]):
             TRL multiplies the KL by the ratio by default; the paper's k3 estimate does not. Only with
             `aggregation="trl"`.
+        mask_truncated_completions (`bool`, *by the preset* [`False`]):
+            Leave lists that the length limit cut out of the loss.
 
     Raises:
-        ValueError: for a value out of its range, a TRL option that the rank loss would ignore, or a ratio that TRL's
-            own loss does not have.
+        ValueError: for a value out of its range, a setting that contradicts the preset, a TRL option that the rank loss
+            would ignore, or a ratio that TRL's own loss does not have.
+
+    Example:
+        >>> args = RankGRPOConfig("runs/gspo", preset="gspo", beta=0.0)
+        >>> args.ratio, args.loss_type, args.epsilon
+        ('sequence', 'grpo', 0.0003)
     """
 
+    preset: str | None = field(default=None, metadata={"help": "An algorithm by name, see docs/rank_grpo.md."})
     num_ranks: int = field(default=20, metadata={"help": "K, the number of items a list should hold."})
-    advantage: str = field(default="rank", metadata={"help": "Level of the advantage: 'rank' or 'sequence'."})
-    ratio: str = field(default="rank", metadata={"help": "Level of the ratio: 'rank', 'token' or 'sequence'."})
-    aggregation: str = field(default="rank", metadata={"help": "'rank' (eq. 6) or 'trl' (TRL's own loss)."})
-    early_stop_penalty: float = field(default=-0.1, metadata={"help": "Advantage of an end token before rank K."})
-    overflow_penalty: float = field(default=-0.1, metadata={"help": "Advantage of each line after rank K."})
-    repeat_penalty: float = field(default=0.0, metadata={"help": "Advantage of a rank that repeats an item."})
-    end_of_list_bonus: float = field(default=0.0, metadata={"help": "Advantage of an end token right after rank K."})
-    epsilon: float = field(default=0.06, metadata={"help": "Clip the ratio below at 1 - epsilon."})
-    epsilon_high: float | None = field(default=0.08, metadata={"help": "Clip the ratio above at 1 + epsilon_high."})
-    beta: float = field(default=1e-3, metadata={"help": "Weight of the KL to the policy at the start of RL."})
+    advantage: str = _by_preset("Level of the advantage: 'rank' or 'sequence'.")
+    ratio: str = _by_preset("Level of the ratio: 'rank', 'token' or 'sequence'.")
+    aggregation: str = _by_preset("'rank' (eq. 6) or 'trl' (TRL's own loss).")
+    loss_type: str = _by_preset("TRL's loss, with aggregation 'trl'.")
+    early_stop_penalty: float = _by_preset("Advantage of an end token before rank K.")
+    overflow_penalty: float = _by_preset("Advantage of each line after rank K.")
+    repeat_penalty: float = _by_preset("Advantage of a rank that repeats an item.")
+    end_of_list_bonus: float = _by_preset("Advantage of an end token right after rank K.")
+    epsilon: float = _by_preset("Clip the ratio below at 1 - epsilon.")
+    epsilon_high: float | None = _by_preset("Clip the ratio above at 1 + epsilon_high.")
+    beta: float = _by_preset("Weight of the KL to the policy at the start of RL.")
+    scale_rewards: str = _by_preset("What centred returns are divided by: 'group', 'batch' or 'none'.")
     disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off in policy and reference."})
-    use_bias_correction_kl: bool = field(default=False, metadata={"help": "Multiply the KL by the ratio (TRL's loss)."})
+    use_bias_correction_kl: bool = _by_preset("Multiply the KL by the ratio (TRL's loss).")
+    mask_truncated_completions: bool = _by_preset("Leave lists that the length limit cut out of the loss.")
 
     def __post_init__(self) -> None:
+        self._fill_in_the_preset()
         _one_of("advantage", self.advantage, ADVANTAGES)
         _one_of("ratio", self.ratio, RATIOS)
         _one_of("aggregation", self.aggregation, AGGREGATIONS)
+        _one_of("scale_rewards", self.scale_rewards, SCALES)
+        _one_of("multi_objective_aggregation", self.multi_objective_aggregation, MULTI_OBJECTIVE)
         self._check_numbers()
         if self.aggregation == "trl":
-            if self.ratio == "rank":
-                raise ValueError(
-                    "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
-                    "'sequence' only. Set ratio to one of these, or aggregation to 'rank'."
-                )
-            level = vars(self)["importance_sampling_level"]
-            if level not in ("token", self.ratio):
-                raise ValueError(
-                    f"importance_sampling_level={level!r} contradicts ratio={self.ratio!r}: set `ratio` alone."
-                )
-            self.importance_sampling_level = self.ratio
+            self._hand_over_to_trl()
         else:
             self._refuse_ignored_options()
         self._check_groups()
         super().__post_init__()
-        _one_of("scale_rewards", self.scale_rewards, SCALES)
         self._warn_if_sampling_is_filtered()
+        self._warn_of_switches_that_change_nothing()
+
+    def _fill_in_the_preset(self) -> None:
+        spelt_by_trl = {True: "group", False: "none"}
+        given = {name: getattr(self, name) for name in PRESET_FIELDS}
+        given["scale_rewards"] = spelt_by_trl.get(given["scale_rewards"], given["scale_rewards"])
+        self.preset, values = resolve_preset(self.preset, given)
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _hand_over_to_trl(self) -> None:
+        if self.ratio == "rank":
+            raise ValueError(
+                "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
+                "'sequence' only. Set ratio to one of these, or aggregation to 'rank'."
+            )
+        level = vars(self)["importance_sampling_level"]
+        if level not in ("token", self.ratio):
+            raise ValueError(
+                f"importance_sampling_level={level!r} contradicts ratio={self.ratio!r}: set `ratio` alone."
+            )
+        self.importance_sampling_level = self.ratio
+        self.loss_type = self.loss_type or GRPOConfig.loss_type
 
     def _check_numbers(self) -> None:
         if not isinstance(self.num_ranks, int) or self.num_ranks < 1:
@@ -218,13 +266,19 @@ class RankGRPOConfig(GRPOConfig):
             raise ValueError(f"epsilon_high is {self.epsilon_high}; expected a value above 0 (the paper: 0.08).")
         if self.delta is not None and not self.delta > 1 + (self.epsilon_high or self.epsilon):
             raise ValueError(f"delta is {self.delta}; it limits the unclipped ratio: must be above 1 + epsilon_high.")
+        if self.multi_objective_aggregation == "normalize_then_sum" and self.scale_rewards != "group":
+            raise ValueError(
+                f"scale_rewards is {self.scale_rewards!r}, but multi_objective_aggregation='normalize_then_sum' always "
+                "divides by the deviation of the group, and then once by that of the batch. Leave scale_rewards out, "
+                "or set multi_objective_aggregation to 'sum_then_normalize'."
+            )
         if not self.beta >= 0:
             raise ValueError(f"beta is {self.beta}; expected 0 (no KL term, no reference model) or more.")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; lists are sampled, so it must be above 0.")
 
     def _refuse_ignored_options(self) -> None:
-        defaults = {f.name: f.default for f in fields(GRPOConfig)}
+        defaults = {f.name: f.default for f in fields(self)}
         for name, fate in TRL_FIELDS.items():
             if fate == "mapped" and getattr(self, name) != defaults[name]:
                 raise ValueError(
@@ -269,6 +323,29 @@ class RankGRPOConfig(GRPOConfig):
                 "samples with temperature alone.",
                 stacklevel=3,
             )
+
+    def _warn_of_switches_that_change_nothing(self) -> None:
+        """Name what is known to make no difference (the tests prove each identity), before somebody runs it."""
+        on_policy = self.num_iterations == 1 and self.gradient_accumulation_steps % self.steps_per_generation == 0
+        penalties = (self.early_stop_penalty, self.overflow_penalty, self.repeat_penalty, self.end_of_list_bonus)
+        because = "num_iterations is 1 and a generation has one optimizer step, so every ratio is 1"
+        if self.ratio == "sequence" and self.advantage == "rank":
+            message = (
+                "advantage='rank' with ratio='sequence': one ratio moves all tokens of a list alike, so the credit of "
+                "its ranks collapses to their mean. Set ratio to 'rank' or 'token'."
+            )
+        elif on_policy and self.ratio == "token" and self.aggregation == "rank":
+            message = f"ratio='token' has the gradient of ratio='rank' here: {because}."
+        elif (
+            on_policy
+            and (self.ratio, self.loss_type) == ("sequence", "grpo")
+            and not any(penalties)
+            and not self.use_bias_correction_kl
+        ):
+            message = f"ratio='sequence' (GSPO) has the gradient of ratio='token' (GRPO) here: {because}."
+        else:
+            return
+        warnings.warn(message, stacklevel=4)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
-"""The Rank-GRPO objective in pure torch: rank advantages, rank ratios, and the loss of arXiv 2510.20150, eq. 6-9.
+"""The Rank-GRPO objective in pure torch: rank ratios, and the loss of arXiv 2510.20150, eq. 6, 7 and 9.
 
-`P` prompts, `G` lists each, `B = P G` completions of `T` tokens, `K` ranks, and `U` units: the K ranks, the end token,
-then one unit for each line beyond rank K. Unit ids come from `segment_ranks`.
+`B` completions of `T` tokens, `K` ranks, and `U` units: the K ranks, the end token, then one unit for each line beyond
+rank K. Unit ids come from `segment_ranks`, advantages from `rank_advantages`.
 """
 
 from __future__ import annotations
@@ -10,50 +10,6 @@ import torch
 from torch import Tensor
 
 RATIOS = ("rank", "token", "sequence")
-SCALES = ("group", "batch", "none")
-_STD_FLOOR = 1e-4  # as in TRL and in the released code, so that a cell without spread gets advantage 0, not 0/0
-
-
-def rank_advantages(returns: Tensor, num_generations: int, scale: str = "group") -> Tensor:
-    """Compare each list with the other lists of its prompt, rank by rank (eq. 8).
-
-    Args:
-        returns: `(B, K)` float; the `num_generations` lists of one prompt stand together. NaN marks a list without a
-            score: it is left out of the mean and the spread, and its advantage is 0.
-        num_generations: G, lists per prompt.
-        scale: what the centred return is divided by: `"group"`, the sample standard deviation of the (prompt, rank)
-            cell; `"batch"`, that of all returns of the batch; `"none"`, nothing. 1e-4 is added to every deviation.
-
-    Returns:
-        `(B, K)` advantages in units of the chosen deviation.
-
-    Raises:
-        ValueError: if `num_generations` is below 2 or does not divide B, or `scale` is unknown.
-    """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; expected one of {', '.join(map(repr, SCALES))}.")
-    if num_generations < 2:
-        raise ValueError(f"num_generations is {num_generations}; a list is compared with at least one other.")
-    returns = returns if returns.is_floating_point() else returns.float()
-    batch, num_ranks = returns.shape
-    if batch % num_generations:
-        raise ValueError(
-            f"{batch} lists cannot be split into groups of {num_generations}: every prompt needs num_generations lists."
-        )
-    groups = returns.view(-1, num_generations, num_ranks)
-    centred = groups - groups.nanmean(1, keepdim=True)
-    if scale == "group":
-        centred = centred / (_sample_std(groups, 1) + _STD_FLOOR)
-    elif scale == "batch":
-        centred = centred / (_sample_std(returns.reshape(-1, 1), 0) + _STD_FLOOR)
-    return centred.nan_to_num(nan=0.0).view(batch, num_ranks)
-
-
-def _sample_std(values: Tensor, dim: int) -> Tensor:
-    """Standard deviation over the values that are not NaN, with n - 1; 0 for a single value."""
-    count = (~values.isnan()).sum(dim, keepdim=True)
-    squares = (values - values.nanmean(dim, keepdim=True)).square().nansum(dim, keepdim=True)
-    return (squares / (count - 1).clamp(min=1)).sqrt()
 
 
 def unit_mean(values: Tensor, unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:

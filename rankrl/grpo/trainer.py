@@ -18,8 +18,9 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from rankrl.grpo.advantages import decoupled_advantages, rank_advantages, weighted_sum
 from rankrl.grpo.config import RankGRPOConfig
-from rankrl.grpo.objective import place_units, rank_advantages, rank_grpo_loss, unit_mean, unit_present
+from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
 from rankrl.grpo.rank_log import RankLog
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.rewards import RankScores
@@ -33,9 +34,9 @@ class RankGRPOTrainer(GRPOTrainer):
 
     Used like `GRPOTrainer`. A reward function may return K floats for each completion, its return at every rank
     (`rankrl.rewards.RankReward` does), or one float, which is credited to the whole list; several are summed with
-    `reward_weights`. A prompt given as text is tokenized as it stands, without adding special tokens: it is expected to
-    be rendered already (`rankrl.data.PromptRenderer`). Checkpoints hold the buffered lists too, so that a run resumes
-    exactly at whatever step it was stopped.
+    `reward_weights`, or normalised first (`multi_objective_aggregation`). A prompt given as text is tokenized as it
+    stands, without adding special tokens: it is expected to be rendered already (`rankrl.data.PromptRenderer`).
+    Checkpoints hold the buffered lists too, so that a run resumes exactly at whatever step it was stopped.
 
     Args:
         model: a model, a trainable `PeftModel`, or the name of a model.
@@ -87,11 +88,10 @@ class RankGRPOTrainer(GRPOTrainer):
             if isinstance(function, RankedRewards) and function.values is not None:
                 local[:, :, i] = function.values
         by_rank = self._gather(local)  # a fixed K on every process; NaN where a function gave one float or none
-        by_rank = torch.where(by_rank.isnan(), totals[:, None, :].to(by_rank.dtype), by_rank)
-        weights = self.reward_weights.to(by_rank)
-        unscored = totals.isnan().all(1)
-        self._returns = (by_rank * weights).nansum(2).masked_fill(unscored[:, None], torch.nan)  # (B, K)
-        self._list_rewards = (totals.to(by_rank.dtype) * weights).nansum(1).masked_fill(unscored, torch.nan)  # (B,)
+        by_list = totals[:, None, :].to(by_rank.dtype)
+        by_rank = torch.where(by_rank.isnan(), by_list, by_rank)
+        self._compared_rewards = by_rank if self.args.advantage == "rank" else by_list  # (B, K, F) or (B, 1, F)
+        self._returns = weighted_sum(by_rank, self.reward_weights.to(by_rank))  # (B, K)
         return totals
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
@@ -120,7 +120,10 @@ class RankGRPOTrainer(GRPOTrainer):
         spread = (cells.nan_to_num(nan=-torch.inf).amax(1) - cells.nan_to_num(nan=torch.inf).amin(1)) > 1e-8
         self._log_ranks(mode, "informative", spread)
         self._log_ranks(mode, "return", returns.nan_to_num(0.0), ~returns.isnan())
-        values = returns if self.args.advantage == "rank" else self._list_rewards[:, None]
+        weights = self.reward_weights.to(returns)
+        if self.multi_objective_aggregation == "normalize_then_sum":
+            return decoupled_advantages(self._compared_rewards, weights, num_generations)
+        values = weighted_sum(self._compared_rewards, weights)
         return rank_advantages(values, num_generations, self.args.scale_rewards)
 
     def _repeated(self, present: Tensor) -> Tensor:

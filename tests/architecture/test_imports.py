@@ -22,7 +22,7 @@ MAX_LINES = 400
 # Lowest first. A part may import what stands below it and itself, not its neighbours on the same level.
 LEVELS = (
     ("rankrl.lazy",),
-    ("catalog", "rankrl.grpo.segments", "rankrl.grpo.objective"),
+    ("catalog", "rankrl.grpo.segments", "rankrl.grpo.advantages", "rankrl.grpo.objective"),
     ("rankrl.rewards",),
     ("rankrl.metrics", "rankrl.protocols", "rankrl.templates", "rankrl.chat"),
     ("rankrl.data", "rankrl.teachers", "rankrl.encoders", "rankrl.collaborative", "rankrl.decoding"),
@@ -42,6 +42,7 @@ PURE = {
     "rankrl.metrics": {"numpy"},
     "rankrl.protocols": {"numpy"},
     "rankrl.grpo.segments": {"torch"},
+    "rankrl.grpo.advantages": {"torch"},
     "rankrl.grpo.objective": {"torch"},
 }
 # What a pure part never imports, not even on use, unless PURE allows it.
@@ -233,7 +234,7 @@ def test_impurity_is_found() -> None:
         ("from rankrl.encoders import SentenceTransformerEncoder, TfidfEncoder", {"torch", "sklearn", "scipy"}),
         ("from rankrl.demonstrations import Adjustment, remap_scores", {"torch", "sklearn"}),
         ("from rankrl.labels import load_scores, teacher_agreement", TRAINING),
-        ("from rankrl.grpo import LineTable, rank_grpo_loss, segment_ranks", TRAINING - {"torch"}),
+        ("from rankrl.grpo import LineTable, rank_advantages, rank_grpo_loss, segment_ranks", TRAINING - {"torch"}),
     ],
 )
 def test_a_fresh_process_loads_no_more(statement: str, not_loaded: set[str]) -> None:

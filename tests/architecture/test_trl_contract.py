@@ -41,7 +41,6 @@ FATES = {"honoured", "mapped", "refused"}
 REFUSED = {
     "entropy_coef": 0.01,
     "max_tool_calling_iterations": 3,
-    "multi_objective_aggregation": "normalize_then_sum",
     "off_policy_mask_threshold": 0.5,
     "top_entropy_quantile": 0.2,
     "use_adaptive_entropy": True,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import GRPOConfig, GRPOTrainer
 
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
 from tests import tiny
@@ -58,6 +59,27 @@ def letters_reward(completions: list[str], **columns: Any) -> list[list[float]]:
     return rewards
 
 
+SETTINGS = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "report_to": [],
+    "per_device_train_batch_size": 4,
+    "num_generations": 2,
+    "max_completion_length": 12,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "max_steps": 2,
+    "disable_tqdm": True,
+}
+
+
+def prompts(columns: dict[str, list] | None = None) -> Dataset:
+    """Eight prompts, with further columns of eight values each."""
+    return Dataset.from_dict({"prompt": [PROMPT.format(i) for i in range(8)], **(columns or {})})
+
+
 @pytest.fixture
 def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrainer]:
     """Builds a trainer on eight prompts; keyword arguments override settings, `model` and `reward_funcs` the rest.
@@ -75,31 +97,31 @@ def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrai
         columns: dict[str, list] | None = None,
         **settings: Any,
     ) -> RankGRPOTrainer:
-        defaults = {
-            "output_dir": str(tmp_path / name),
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "report_to": [],
-            "num_ranks": NUM_RANKS,
-            "per_device_train_batch_size": 4,
-            "num_generations": 2,
-            "max_completion_length": 12,
-            "learning_rate": 1e-2,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "max_steps": 2,
-            "disable_tqdm": True,
-        }
-        prompts = [PROMPT.format(i) for i in range(8)]
+        defaults = {**SETTINGS, "output_dir": str(tmp_path / name), "num_ranks": NUM_RANKS}
         return RankGRPOTrainer(
             AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
             reward_funcs,
             RankGRPOConfig(**{**defaults, **settings}),
-            train_dataset=Dataset.from_dict({"prompt": prompts, **(columns or {})}),
+            train_dataset=prompts(columns),
             processing_class=AutoTokenizer.from_pretrained(policy_dir),
             peft_config=peft_config,
             callbacks=callbacks,
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_trl_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., GRPOTrainer]:
+    """Builds TRL's own trainer on the same policy and prompts, with the same settings where none is given."""
+
+    def make(name: str = "trl", *, reward_funcs: Any, **settings: Any) -> GRPOTrainer:
+        return GRPOTrainer(
+            AutoModelForCausalLM.from_pretrained(policy_dir),
+            reward_funcs,
+            GRPOConfig(**{**SETTINGS, "disable_dropout": True, "output_dir": str(tmp_path / name), **settings}),
+            train_dataset=prompts(),
+            processing_class=AutoTokenizer.from_pretrained(policy_dir),
         )
 
     return make

@@ -1,4 +1,4 @@
-"""Advantages, ratios, loss value and loss gradient against plain Python loops in float64."""
+"""Ratios, loss value and loss gradient against plain Python loops in float64."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.grpo import rank_advantages, rank_grpo_loss, rank_log_ratio
+from rankrl.grpo import rank_grpo_loss, rank_log_ratio
 from rankrl.grpo.objective import place_units
 
 K = 3
@@ -102,6 +102,35 @@ def test_on_policy_rank_and_token_ratio_have_the_same_gradient(seed: int) -> Non
     torch.testing.assert_close(*gradients)
 
 
+@given(st.integers(0, 1000))
+def test_on_policy_the_same_holds_where_tokens_are_averaged(seed: int) -> None:
+    """The released code spreads the ratio of a rank over its tokens; TRL's loss gives each token its own."""
+    batch = random_batch(seed)
+    unit_ids, mask, advantages = batch["unit_ids"], batch["mask"], batch["advantages"]
+    log_probs = batch["log_probs"].requires_grad_()
+    log_ratio = log_probs - log_probs.detach()
+    spread = place_units(rank_log_ratio(log_ratio, unit_ids, mask, advantages.shape[1]), unit_ids)
+    gradients = [
+        torch.autograd.grad((ratio.exp() * place_units(advantages, unit_ids) * mask).sum() / mask.sum(), log_probs)[0]
+        for ratio in (spread, log_ratio)
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+@given(st.integers(0, 1000))
+def test_on_policy_the_ratio_of_a_list_leaves_its_ranks_only_their_mean(seed: int) -> None:
+    batch = random_batch(seed)
+    _, metrics = run(batch)
+    present = metrics["present"]
+    mean = (batch["advantages"] * present).sum(1, keepdim=True) / present.sum(1, keepdim=True)
+    gradients = []
+    for advantages in (batch["advantages"], mean.expand_as(batch["advantages"])):
+        log_probs = batch["log_probs"].clone().requires_grad_()
+        on_policy = {**batch, "log_probs": log_probs, "old_log_probs": log_probs.detach(), "advantages": advantages}
+        gradients.append(torch.autograd.grad(run(on_policy, ratio="sequence")[0], log_probs)[0])
+    torch.testing.assert_close(*gradients)
+
+
 def test_long_titles_weigh_no_more_than_short_ones() -> None:
     log_probs = torch.zeros(1, 11, dtype=torch.float64, requires_grad=True)
     unit_ids = torch.tensor([[0] + [1] * 10])
@@ -117,6 +146,23 @@ def test_long_titles_weigh_no_more_than_short_ones() -> None:
     )
     (gradient,) = torch.autograd.grad(loss, log_probs)
     assert gradient[0, 0].item() == pytest.approx(gradient[0, 1:].sum().item())
+
+
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 4]))
+def test_micro_batches_add_up_to_the_batch(seed: int, accumulation: int) -> None:
+    """The mean over tokens (bnpo) does not have this: each micro-batch divides by tokens of its own."""
+    batch = random_batch(seed)
+    log_probs = batch["log_probs"].requires_grad_()
+
+    def accumulated(loss) -> torch.Tensor:
+        parts = [{name: values[i::accumulation] for name, values in batch.items()} for i in range(accumulation)]
+        return torch.autograd.grad(sum(loss(part) for part in parts) / accumulation, log_probs)[0]
+
+    def ours(part: dict[str, torch.Tensor]) -> torch.Tensor:
+        return run(part, ref_log_probs=part["ref_log_probs"], beta=0.3)[0]
+
+    whole = run(batch, ref_log_probs=batch["ref_log_probs"], beta=0.3)[0]
+    torch.testing.assert_close(accumulated(ours), torch.autograd.grad(whole, log_probs)[0], rtol=1e-5, atol=1e-9)
 
 
 def test_missing_rank_adds_nothing_and_the_denominator_stays() -> None:
@@ -145,30 +191,6 @@ def test_unit_weights_multiply_the_policy_term_only() -> None:
     assert loss.item() == pytest.approx((metrics["kl"] * metrics["present"]).sum().item() / (4 * K))
 
 
-@given(st.integers(0, 1000), st.sampled_from(["group", "batch", "none"]))
-def test_advantages_agree_with_loops(seed: int, scale: str) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    returns = torch.randint(0, 3, (6, K), generator=generator).double()
-    advantages = rank_advantages(returns, 3, scale)
-    for group in range(2):
-        for rank in range(K):
-            cell = [returns[3 * group + i, rank].item() for i in range(3)]
-            mean = sum(cell) / 3
-            spread = {
-                "group": math.sqrt(sum((r - mean) ** 2 for r in cell) / 2) + 1e-4,
-                "batch": returns.std().item() + 1e-4,
-                "none": 1.0,
-            }[scale]
-            for i in range(3):
-                assert advantages[3 * group + i, rank].item() == pytest.approx((cell[i] - mean) / spread, abs=1e-9)
-
-
-def test_a_list_without_score_is_left_out() -> None:
-    returns = torch.tensor([[1.0], [3.0], [math.nan]], dtype=torch.float64)
-    root = math.sqrt(2) + 1e-4
-    assert rank_advantages(returns, 3)[:, 0].tolist() == pytest.approx([-1 / root, 1 / root, 0.0])
-
-
 def test_log_ratio_is_the_mean_over_the_units_tokens() -> None:
     log_ratio = torch.tensor([[0.2, 0.4, 1.0, 9.0]])
     unit_ids, mask = torch.tensor([[0, 0, 2, -1]]), torch.tensor([[1, 1, 1, 0]])
@@ -188,9 +210,7 @@ def test_errors_teach(options: dict, message: str) -> None:
         run(random_batch(0), **options)
 
 
-def test_narrow_advantages_and_odd_groups_are_refused() -> None:
+def test_narrow_advantages_are_refused() -> None:
     batch = random_batch(0)
     with pytest.raises(ValueError, match=r"expected at least num_ranks \+ 1"):
         run({**batch, "advantages": batch["advantages"][:, :K]})
-    with pytest.raises(ValueError, match="groups of 4"):
-        rank_advantages(torch.zeros(6, K), 4)

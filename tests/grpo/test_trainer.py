@@ -128,18 +128,28 @@ def length_reward(completions: list[str], **columns) -> list[float]:
     return [len(text) / 10 for text in completions]
 
 
-def test_scalar_and_rank_rewards_add_up_with_their_weights(make_trainer) -> None:
-    trainer = make_trainer(reward_funcs=[letters_reward, length_reward], reward_weights=[1.0, 0.5], max_steps=1)
+@pytest.mark.parametrize("advantage", ["rank", "sequence"])
+def test_scalar_and_rank_rewards_add_up_with_their_weights(advantage: str, make_trainer) -> None:
+    trainer = make_trainer(
+        reward_funcs=[letters_reward, length_reward],
+        reward_weights=[1.0, 0.5],
+        advantage=advantage,
+        scale_rewards="none",
+        max_steps=1,
+    )
     batch = [next(iter(trainer.train_dataset))] * 4
     completions = ["aa\nbb\n", "ab\n", "xyz", "oo\naa\nii\n"]
     ids = [trainer._tokenizer.encode(text) for text in completions]
     trainer._calculate_rewards(batch, [row["prompt"] for row in batch], completions, ids)
-    expected = [[1, 0, 0], [0.5, 0, 0], [0, 0, 0], [1, 1, 1]]
-    for row, per_rank, text in zip(trainer._returns.tolist(), expected, completions, strict=True):
-        assert row == pytest.approx([value + 0.5 * len(text) / 10 for value in per_rank])
-    assert trainer._list_rewards.tolist() == pytest.approx(
-        [sum(per_rank) + 0.5 * len(text) / 10 for per_rank, text in zip(expected, completions, strict=True)]
-    )
+    letters, lengths = [[1, 0, 0], [0.5, 0, 0], [0, 0, 0], [1, 1, 1]], [0.6, 0.3, 0.3, 0.9]
+    returns = [[value + 0.5 * length for value in row] for row, length in zip(letters, lengths, strict=True)]
+    torch.testing.assert_close(trainer._returns, torch.tensor(returns).double())
+
+    # A list that is compared as a whole earns the sum over its ranks, and what judges it as a whole once.
+    whole = [[sum(row) + 0.5 * length] for row, length in zip(letters, lengths, strict=True)]
+    values = torch.tensor(returns if advantage == "rank" else whole).double().view(2, 2, -1)
+    expected = (values - values.mean(1, keepdim=True)).view(4, -1)
+    torch.testing.assert_close(trainer._compare_lists("train"), expected)
 
 
 def test_an_unscored_list_carries_no_signal(make_trainer) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rankrl.data.prompts import PromptTemplate
+from rankrl.grpo.presets import PRESETS
 from recipes import augment_labels, demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
@@ -88,6 +89,17 @@ def test_rank_grpo_keeps_to_the_paper() -> None:
     assert (training.num_ranks, training.num_generations, training.temperature) == (20, 8, 1.0)
     assert training.per_device_train_batch_size * training.gradient_accumulation_steps == 384
     assert (model.use_peft, training.learning_rate) == (True, 1e-5)
+
+
+def test_another_algorithm_is_one_flag() -> None:
+    """The general config leaves to the preset what belongs to an algorithm."""
+    path = next(path for path in FILES if path.parent.name == "configs" and path.stem == "rank_grpo")
+    for name, preset in PRESETS.items():
+        _, training, _ = parse(path, preset=name)
+        values = {**preset.proposes, **preset.defines}
+        assert {field: getattr(training, field) for field in values} == values, name
+    with pytest.raises(ValueError, match="preset='rank_grpo' means ratio='rank', but ratio='token' is set"):
+        parse(path, ratio="token")  # a flag against the preset of the file
 
 
 def test_demonstrations_keep_to_the_paper() -> None:

@@ -313,10 +313,12 @@ def test_going_on_from_a_checkpoint_ends_with_the_same_adapter(files: Files, sft
 def test_a_finished_run_says_what_it_was(
     files: Files, sft_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(rank_grpo, **files.training, **SMALL, model_name_or_path=sft_model, output_dir=tmp_path)
+    run(rank_grpo, **files.training, **SMALL, model_name_or_path=sft_model, output_dir=tmp_path, beta=0.5)
 
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    assert manifest["config"]["RankGRPOConfig"]["epsilon"] == 0.06
+    settings = manifest["config"]["RankGRPOConfig"]
+    assert (settings["preset"], settings["ratio"], settings["epsilon"]) == ("rank_grpo", "rank", 0.06)
+    assert settings["beta"] == 0.5, "a flag wins over the preset"
     assert manifest["config"]["RewardArguments"]["reward"] == "exp"
     assert manifest["generation"]["do_sample"] is True
     vectors = [json.loads(line) for line in (tmp_path / "ranks_train.jsonl").read_text(encoding="utf-8").splitlines()]
