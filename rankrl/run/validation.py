@@ -175,7 +175,9 @@ class Validation(TrainerCallback):
             state.best_global_step, state.best_metric = look.step, look.mean
         control.should_save |= look.best or self.choice.exhausted
         control.should_training_stop |= self.choice.exhausted
+        training_log_is_due = control.should_log  # logging takes it for done
         self._log(look)
+        control.should_log = training_log_is_due
         self._write(state)
 
     def _lists(self) -> list[str]:
