@@ -2,6 +2,7 @@
 
 `--model_name_or_path` takes a model or an adapter directory. With `--use_peft` an adapter is merged and a new one is
 trained on top; without it, the adapter itself is trained on. Either way the KL reference is the policy at the start.
+With `--validation` the best checkpoint on held-out dialogues is `best` in the output directory.
 
     accelerate launch recipes/rank_grpo.py --config recipes/configs/rank_grpo.yaml --model_name_or_path runs/sft \\
         --catalog CATALOG --dialogues TRAIN.jsonl
