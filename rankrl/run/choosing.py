@@ -67,9 +67,9 @@ class Choice:
         self.best_scores = np.zeros(0)
 
     @property
-    def best(self) -> Look | None:
-        """The best look so far; None before the first."""
-        return next((look for look in reversed(self.looks) if look.best), None)
+    def best_step(self) -> int | None:
+        """The step of the best look so far; None before the first."""
+        return next((look.step for look in reversed(self.looks) if look.best), None)
 
     @property
     def exhausted(self) -> bool:
@@ -108,7 +108,7 @@ class Choice:
     def summary(self) -> dict[str, Any]:
         """For `validation.json`: which is best, how many were looked at, and every look."""
         return {
-            "best_step": self.best.step if self.best else None,
+            "best_step": self.best_step,
             "looked_at": len(self.looks),
             "patience_ran_out": self.exhausted,
             "validations": [asdict(look) for look in self.looks],

@@ -209,7 +209,7 @@ class Validation(TrainerCallback):
         sentence = f"step {look.step}: {name} {look.mean:.4f} (standard error {look.standard_error:.4f})"
         if look.gain is None:
             return f"{sentence}, on {len(self.sample.dialogues)} dialogues"
-        verdict = "the new best" if look.best else f"best remains step {self.choice.best.step}"  # type: ignore[union-attr]
+        verdict = "the new best" if look.best else f"best remains step {self.choice.best_step}"
         if self.choice.exhausted:
             verdict += f"; stopping: no new best in {self.choice.patience} validations"
         return f"{sentence}, to the best before {look.gain:+.4f} ({look.gain_standard_error:.4f}): {verdict}"

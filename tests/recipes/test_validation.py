@@ -272,8 +272,8 @@ def test_training_dialogues_in_the_sample_are_mentioned(files: Files, caplog: py
 
 
 def test_two_processes_see_what_one_sees(validated: Path, able: Path, files: Files, tmp_path: Path) -> None:
-    """Without learning, all that differs is who writes which of the nine lists."""
-    settings = {**SETTINGS, "model_name_or_path": able, "learning_rate": 0, "max_steps": 1, "save_strategy": "no"}
+    """Without learning, all that differs is who writes which of the nine lists. One process saves for both."""
+    settings = {**SETTINGS, "model_name_or_path": able, "learning_rate": 0, "max_steps": 2, "save_steps": 1}
     settings |= {**files.training, "validation": files.train, "validation_size": 9}
     run(rank_grpo, **settings, output_dir=tmp_path / "one")
     config = ["--config_file", "accelerate_configs/multi_cpu.yaml", "--main_process_port=0"]
@@ -289,9 +289,12 @@ def test_two_processes_see_what_one_sees(validated: Path, able: Path, files: Fil
     )
     assert done.returncode == 0, done.stdout + done.stderr
     one = record(tmp_path / "one")
-    assert [look["step"] for look in one["validations"]] == [0, 1]
+    assert [look["step"] for look in one["validations"]] == [0, 1, 2]
     assert one["validations"][0]["mean"] > 0
     assert record(tmp_path / "two") == one
+    for name in ("one", "two"):
+        assert [path.name for path in (tmp_path / name).glob("checkpoint-*")] == ["checkpoint-2"]
+        assert (tmp_path / name / "best").resolve() == able
 
 
 def test_a_model_that_no_process_holds_is_refused(files: Files, sft_model: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ FOUR = ["a", "b", "c", "d"]
 
 def test_the_first_look_is_the_best_so_far() -> None:
     choice = Choice(FOUR)
-    assert choice.best is None
+    assert choice.best_step is None
     look = choice.look(0, [0.0, 1.0, 1.0, 0.0])
     assert (look.best, look.mean, look.gain, look.gain_standard_error) == (True, 0.5, None, None)
     assert look.standard_error == pytest.approx(3**-0.5 / 2)  # deviation sqrt(1/3), four dialogues
@@ -42,7 +42,17 @@ def test_best_changes_only_above_one_standard_error_of_the_paired_difference(
     assert look.gain == pytest.approx(gain, abs=1e-12)
     assert look.gain_standard_error == pytest.approx(error, abs=1e-12)
     assert look.best == best
-    assert choice.best.step == (10 if best else 0)
+    assert choice.best_step == (10 if best else 0)
+
+
+def test_what_makes_a_dialogue_hard_cancels() -> None:
+    """Hard and easy dialogues lie far apart, so the means differ by less than their errors; each gains the same."""
+    choice = Choice(FOUR)
+    first = choice.look(0, [0.0, 1.0, 0.0, 1.0])
+    look = choice.look(1, [0.125, 1.125, 0.125, 1.125])
+    assert first.standard_error > 0.25 > look.gain == 0.125
+    assert look.gain_standard_error == 0.0
+    assert look.best
 
 
 def test_rows_of_one_dialogue_count_as_one() -> None:
