@@ -13,7 +13,7 @@ from rankrl.run.arguments import AlarmArguments
 
 logger = logging.getLogger(__name__)
 
-# One noisy line is no collapse: healthy demo runs touched the KL's ceiling for a single line.
+# One noisy line is no collapse: healthy runs of the demo's model touch the KL's ceiling for a line.
 LINES = 3
 
 
@@ -25,15 +25,15 @@ class Alarm:
         key: of the training log.
         name: what the number is.
         limit: the first logged value -> the last value that is healthy.
-        above: is more than the limit unhealthy, or less?
         advice: what to change.
+        above: is more than the limit unhealthy, or less?
     """
 
     key: str
     name: str
     limit: Callable[[float], float]
-    above: bool
     advice: str
+    above: bool
 
     def rings(self, values: Sequence[float]) -> bool:
         """Are the last `LINES` logged values all beyond the limit? Takes every value since the start, in order."""
@@ -46,10 +46,10 @@ class Alarm:
     def sentence(self, values: Sequence[float]) -> str:
         """What was seen, what is healthy, what to change."""
         seen = ", ".join(f"{value:.3g}" for value in values[-LINES:])
-        beyond = "above" if self.above else "below"
+        healthy = f"{'at most' if self.above else 'at least'} {self.limit(values[0]):.3g}"
         return (
-            f"{self.name} ({self.key}) is {seen} in the last {LINES} lines of the log, {beyond} "
-            f"{self.limit(values[0]):.3g}; it began at {values[0]:.3g}. {self.advice}"
+            f"{self.name} ({self.key}): {seen} in the last {LINES} lines of the log. Healthy is {healthy}; it began at "
+            f"{values[0]:.3g}. {self.advice}"
         )
 
 
@@ -66,31 +66,31 @@ def make_alarms(args: AlarmArguments, num_ranks: int) -> list[Alarm]:
             "entropy/all",
             "entropy",
             lambda first: args.entropy_floor * first,
-            False,
             "The policy hardly explores any more: lists of a prompt are nearly equal, and the advantages are noise. "
             "Lower the learning rate, raise beta, or go on from the best checkpoint.",
+            above=False,
         ),
         Alarm(
             "kl/all",
             "KL to the policy at the start, in nats a token",
             lambda _: args.kl_ceiling,
-            True,
             "The policy has left the start far behind, and what it knew of titles may be lost. Lower the learning rate "
             "or raise beta; does validation NDCG still rise?",
+            above=True,
         ),
         Alarm(
             "repeat/all",
             "share of items that a list names twice",
             lambda first: first + args.repeat_rise,
-            True,
             "A few popular items fill the lists. Set a repeat_penalty (-0.3 in the demo), or lower the learning rate.",
+            above=True,
         ),
         Alarm(
             "in_catalog/all",
             "share of lines in the catalogue",
             lambda first: first - args.catalog_fall,
-            False,
             "The policy forgets how titles are written. Raise beta or lower the learning rate; train SFT for longer.",
+            above=False,
         ),
         *_length_alarms(args, num_ranks),
     ]
@@ -104,16 +104,16 @@ def _length_alarms(args: AlarmArguments, num_ranks: int) -> list[Alarm]:
             key,
             name,
             lambda first: min(first, num_ranks) - margin,
-            False,
             f"Lists should have {num_ranks} lines. Make early_stop_penalty more negative; look whether "
             "max_completion_length cuts them.",
+            above=False,
         ),
         Alarm(
             key,
             name,
             lambda first: max(first, num_ranks) + margin,
-            True,
             f"Lists should have {num_ranks} lines. Make overflow_penalty more negative.",
+            above=True,
         ),
     ]
 

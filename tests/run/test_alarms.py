@@ -41,13 +41,13 @@ def test_a_healthy_run_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("key", "last_healthy", "broken", "said"),
     [
-        ("entropy/all", 0.18, 0.17, ["below 0.178", "began at 0.891", "learning rate"]),  # a fifth of 0.891 is 0.178
-        ("kl/all", 1.5, 1.51, ["above 1.5", "beta"]),
-        ("repeat/all", 0.39, 0.40, ["above 0.392", "repeat_penalty"]),  # 0.142 + 0.25
-        ("in_catalog/all", 0.79, 0.78, ["below 0.784", "beta"]),  # 0.984 - 0.2
-        ("list_length", 7.5, 7.4, ["below 7.46", "early_stop_penalty"]),  # 9.96 - a quarter of 10
-        ("list_length", 12.5, 12.6, ["above 12.5", "overflow_penalty"]),  # K and a quarter of it
-        ("kl/all", 0.1, float("nan"), ["nan", "above 1.5"]),
+        ("entropy/all", 0.18, 0.17, ["at least 0.178", "began at 0.891", "learning rate"]),  # a fifth of 0.891 is 0.178
+        ("kl/all", 1.5, 1.51, ["at most 1.5", "beta"]),
+        ("repeat/all", 0.39, 0.40, ["at most 0.392", "repeat_penalty"]),  # 0.142 + 0.25
+        ("in_catalog/all", 0.79, 0.78, ["at least 0.784", "beta"]),  # 0.984 - 0.2
+        ("list_length", 7.5, 7.4, ["at least 7.46", "early_stop_penalty"]),  # 9.96 - a quarter of 10
+        ("list_length", 12.5, 12.6, ["at most 12.5", "overflow_penalty"]),  # K and a quarter of it
+        ("kl/all", 0.1, float("nan"), ["nan", "at most 1.5"]),
     ],
 )
 def test_an_alarm_rings_once_beyond_its_limit(
