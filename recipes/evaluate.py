@@ -24,8 +24,9 @@ from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranke
 from rankrl.metrics import Popularity
 from rankrl.rewards import TruthResolver, resolve_truth
 from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.choosing import choice_behind
 from rankrl.run.lists import ListWriter
-from rankrl.run.start import read_data, read_dialogues, show_example, versions
+from rankrl.run.start import file_hash, read_data, read_dialogues, show_example, versions
 
 logger = logging.getLogger("rankrl.evaluate")
 
@@ -66,6 +67,20 @@ def to_json(scores: Scores) -> dict[str, Any]:
     return {metric: interval.to_json() for metric, interval in scores.intervals().items()}
 
 
+def choice_facts(args: EvaluationArguments) -> dict[str, Any] | None:
+    """How the model was chosen, if it was validated in training."""
+    choice = choice_behind(args.model_name_or_path)
+    if choice is None:
+        return None
+    sample = choice["sample"]
+    if sample["file_hash"] is not None and sample["file_hash"] == file_hash(args.dialogues):
+        logger.warning(
+            "%s are the dialogues that the checkpoint was chosen on: its scores are too high. Score others.",
+            args.dialogues,
+        )
+    return {"checkpoints_looked_at": choice["looked_at"], "best_step": choice["best_step"], "sample": sample}
+
+
 def main(args: EvaluationArguments) -> Scores:
     """Write lists, score them, print the table, and save scores and lists where `--output` says."""
     catalog, dialogues = read_data(args)
@@ -83,6 +98,7 @@ def main(args: EvaluationArguments) -> Scores:
     scores = evaluate(
         texts, dialogues, catalog, num_ranks=num_ranks, year_tolerance=args.year_tolerance, popularity=popularity
     )
+    choice = choice_facts(args)
     name = Path(args.model_name_or_path).name
     systems = {name: scores}
     if wanted is not None:
@@ -91,6 +107,9 @@ def main(args: EvaluationArguments) -> Scores:
     tail = () if popularity is None else (f"tail_recall@{k}",)
     columns = (f"ndcg@{k}", f"recall@{k}", *tail, "in_catalog", "repeats")  # fits a terminal; --output holds the rest
     Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}, columns))
+    if choice is not None:  # the best of many is luckier than it is good, on the dialogues that it was chosen on
+        looked_at = choice["checkpoints_looked_at"]
+        Console().print(f"{name}: {looked_at} checkpoints were looked at on validation; score the test set once.")
     if args.output:
         output = Path(args.output)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +119,7 @@ def main(args: EvaluationArguments) -> Scores:
             "rows": len(scores.ids),
             "catalog": catalog.version,
             "prompt_hash": writer.renderer.hash,
+            "validation": choice,
             "versions": versions(),
             "metrics": {system: to_json(s) for system, s in systems.items()},
             "lists": lists,

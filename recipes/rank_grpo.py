@@ -2,6 +2,7 @@
 
 `--model_name_or_path` takes a model or an adapter directory. With `--use_peft` an adapter is merged and a new one is
 trained on top; without it, the adapter itself is trained on. Either way the KL reference is the policy at the start.
+With `--validation` the best checkpoint on held-out dialogues is `best` in the output directory.
 
     accelerate launch recipes/rank_grpo.py --config recipes/configs/rank_grpo.yaml --model_name_or_path runs/sft \\
         --catalog CATALOG --dialogues TRAIN.jsonl
@@ -20,7 +21,9 @@ from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
-from rankrl.run.arguments import RewardArguments
+from rankrl.run.alarms import Alarms
+from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
+from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
@@ -32,6 +35,7 @@ from rankrl.run.start import (
     show_example,
     write_manifest,
 )
+from rankrl.run.validation import Validation, ValidationSample
 
 logger = logging.getLogger("rankrl.rank_grpo")
 
@@ -95,10 +99,20 @@ def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
         )
 
 
-def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: ModelConfig) -> None:
+def main(
+    args: RewardArguments,
+    training_args: RankGRPOConfig,
+    model_args: ModelConfig,
+    validation: ValidationArguments,
+    alarms: AlarmArguments,
+) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
     catalog, dialogues = read_data(args)
+    sample = None
+    if validation.validation:
+        sample = ValidationSample.load(validation, args, catalog, training_args.num_ranks)
+        sample.warn_of_training(dialogues)
     tokenizer = load_tokenizer(model_args.model_name_or_path)
     model = load_policy(
         model_args.model_name_or_path,
@@ -139,17 +153,26 @@ def main(args: RewardArguments, training_args: RankGRPOConfig, model_args: Model
             args,
             training_args,
             model_args,
+            validation,
+            alarms,
+            validation=sample and sample.facts,
             generation=trainer.generation_config.to_diff_dict() if not training_args.use_vllm else "vllm",
         )
+    if sample is not None:
+        trainer.add_callback(Validation(trainer, renderer, sample, validation))
+    KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every)
+    trainer.add_callback(Alarms(alarms, training_args.num_ranks))
     train(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
+    if trainer.is_world_process_zero():
+        logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 
 def cli() -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    parser = TrlParser((RewardArguments, RankGRPOConfig, ModelConfig))
+    parser = TrlParser((RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments))
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
     main(*parser.parse_args_and_config())
 

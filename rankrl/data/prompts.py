@@ -332,9 +332,10 @@ def context_length(config: PretrainedConfig) -> int:
 
 
 def _read_record(directory: str | Path) -> dict[str, Any] | None:
-    """The prompt record of a checkpoint; `run/checkpoint-100` may lean on the one in `run`."""
+    """The prompt record of a checkpoint; `run/checkpoint-100` and `run/best` may lean on the one in `run`."""
     directory = Path(directory)
-    places = [directory, directory.parent] if directory.name.startswith("checkpoint-") else [directory]
+    inside = directory.name == "best" or directory.name.startswith("checkpoint-")
+    places = [directory, directory.parent] if inside else [directory]
     for place in places:
         if (place / RECORD).is_file():
             return json.loads((place / RECORD).read_text(encoding="utf-8"))

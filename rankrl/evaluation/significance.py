@@ -126,6 +126,31 @@ def bootstrap_difference(
     return bootstrap_mean(values - baseline, dialogues, level=level, num_samples=num_samples, seed=seed)
 
 
+def standard_error(values: ArrayLike, dialogues: Sequence[str]) -> float:
+    """Return the standard error of the mean over rows, in the unit of the values, without drawing anything.
+
+    Whole dialogues are what is independent, as in the bootstrap: with e_c the sum over dialogue c of what its rows
+    differ from the mean, SE = sqrt(C / (C - 1) * sum of e_c^2) / B (the ratio estimator; Cochran, *Sampling
+    Techniques*, 1977, section 6.3). Where every dialogue has one row, that is the sample deviation over sqrt(B).
+
+    Args:
+        values: `(B,)`, one value per row; for a paired difference the differences.
+        dialogues: B names, C of them distinct.
+
+    Raises:
+        ValueError: if there are fewer than two dialogues, a value is not finite, or the lengths differ.
+
+    Example:
+        >>> standard_error([0.0, 1.0, 1.0, 0.0], ["a", "b", "c", "d"])  # deviation 0.577, over sqrt(4)
+        0.28867513459481287
+    """
+    sums, counts = _sum_by_dialogue(values, dialogues, partial=False)
+    if len(sums) < 2:
+        raise ValueError("all rows are of one dialogue, so nothing says how much dialogues differ; give at least two.")
+    residuals = sums - counts * (sums.sum() / counts.sum())
+    return float(np.sqrt(len(sums) / (len(sums) - 1) * np.square(residuals).sum()) / counts.sum())
+
+
 def bootstrap_over_seeds(
     values: Sequence[ArrayLike],
     dialogues: Sequence[Sequence[str]],

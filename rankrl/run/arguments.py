@@ -222,6 +222,78 @@ class RewardArguments(DataArguments):
 
 
 @dataclass
+class ValidationArguments:
+    """Choosing among the checkpoints of stage 2, and stopping.
+
+    Args:
+        validation: validation dialogues, held out from training and from the test; none: no validation.
+        validate_steps: score the policy every so many optimizer steps, before the first and after the last.
+        validation_size: on so many of the dialogues, drawn once.
+        validation_seed: seed of the draw.
+        validate_batch_size: prompts decoded at once.
+        patience: stop after so many validations in a row without a new best; never by default.
+        keep_every: keep every checkpoint whose step is a multiple of this, beside the best and the newest
+            `save_total_limit`.
+
+    Raises:
+        ValueError: for a number below 1, or `patience` without `validation`.
+    """
+
+    validation: str | None = field(default=None, metadata={"help": "Validation dialogues."})
+    validate_steps: int = field(default=50, metadata={"help": "Steps from one validation to the next."})
+    validation_size: int = field(default=512, metadata={"help": "Validation dialogues to draw."})
+    validation_seed: int = field(default=0, metadata={"help": "Seed of the draw."})
+    validate_batch_size: int = field(default=64, metadata={"help": "Validation prompts decoded at once."})
+    patience: int | None = field(default=None, metadata={"help": "Validations without a new best before stopping."})
+    keep_every: int | None = field(default=None, metadata={"help": "Keep checkpoints at multiples of this step."})
+
+    def __post_init__(self) -> None:
+        for name in ("validate_steps", "validation_size", "validate_batch_size", "patience", "keep_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more.")
+        if self.patience is not None and self.validation is None:
+            raise ValueError(
+                f"patience is {self.patience}, but nothing is validated; name validation dialogues (validation), or "
+                "leave patience out."
+            )
+
+
+@dataclass
+class AlarmArguments:
+    """When a run of stage 2 looks broken. The figures of a healthy run beside each limit: docs/rank_grpo.md.
+
+    Args:
+        stop_on_alarm: save and stop at the first alarm; only warn by default.
+        entropy_floor: entropy below this share of its first logged value.
+        kl_ceiling: KL to the start above so many nats a token.
+        repeat_rise: share of repeated items so much above its first logged value.
+        catalog_fall: share of lines in the catalogue so much below its first logged value.
+        length_drift: lists farther from K lines than at the start, by this share of K.
+
+    Raises:
+        ValueError: for a limit that is negative, or an entropy floor of 1 or more.
+    """
+
+    stop_on_alarm: bool = field(default=False, metadata={"help": "Save and stop at the first alarm."})
+    entropy_floor: float = field(default=0.2, metadata={"help": "Alarm below this share of the first entropy."})
+    kl_ceiling: float = field(default=1.5, metadata={"help": "Alarm above this KL, in nats a token."})
+    repeat_rise: float = field(default=0.25, metadata={"help": "Alarm if repeats rise by so much."})
+    catalog_fall: float = field(default=0.2, metadata={"help": "Alarm if the in-catalogue share falls by so much."})
+    length_drift: float = field(default=0.25, metadata={"help": "Alarm if lengths leave K by this share of it."})
+
+    def __post_init__(self) -> None:
+        for name in ("entropy_floor", "kl_ceiling", "repeat_rise", "catalog_fall", "length_drift"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; expected 0 or more.")
+        if self.entropy_floor >= 1:
+            raise ValueError(
+                f"entropy_floor is {self.entropy_floor}; expected a share of the entropy at the start, below 1."
+            )
+
+
+@dataclass
 class ScorerArguments(DataArguments):
     """Augmented labels: what a small model learns to score like (arXiv 2508.05657).
 

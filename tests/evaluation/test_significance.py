@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, dialogue_of
+from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, dialogue_of, standard_error
 from rankrl.evaluation.significance import bootstrap_means, bootstrap_over_seeds
 
 
@@ -206,3 +206,31 @@ def test_the_same_seed_gives_the_same_interval_over_seeds() -> None:
 def test_runs_that_cannot_be_used(values: list, names: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_over_seeds(values, names)
+
+
+# ---- Standard errors -------------------------------------------------------------------------------------------------
+
+
+def test_the_standard_error_by_hand() -> None:
+    """Rows 0, 1 | 1, 1, 1: mean 0.8; dialogue a is 0.6 below what its two rows would have, b 0.6 above."""
+    error = standard_error([0, 1, 1, 1, 1], list("aabbb"))
+    assert error == pytest.approx((2 * (0.6**2 + 0.6**2)) ** 0.5 / 5)
+
+
+def test_the_standard_error_of_single_rows_is_the_textbook_one() -> None:
+    values = np.random.default_rng(0).random(30)
+    names = [str(row) for row in range(30)]
+    assert standard_error(values, names) == pytest.approx(values.std(ddof=1) / np.sqrt(30))
+
+
+def test_the_standard_error_is_the_deviation_of_the_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    names = [f"d{i}" for i in rng.integers(0, 80, size=240)]
+    values = rng.random(240) + np.array([int(name[1:]) % 3 for name in names])
+    interval = bootstrap_mean(values, names, num_samples=8000, level=0.6827)
+    assert standard_error(values, names) == pytest.approx((interval.high - interval.low) / 2, rel=0.05)
+
+
+def test_one_dialogue_has_no_standard_error() -> None:
+    with pytest.raises(ValueError, match="give at least two"):
+        standard_error([0.0, 1.0], ["a", "a"])

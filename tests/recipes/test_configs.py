@@ -83,7 +83,7 @@ def test_what_is_commented_out_can_be_switched_on(path: Path, tmp_path: Path) ->
 
 def test_rank_grpo_keeps_to_the_paper() -> None:
     path = next(path for path in FILES if path.parent.name == "configs" and path.stem == "rank_grpo")
-    reward, training, model = parse(path)
+    reward, training, model, *_ = parse(path)
     assert (reward.reward, reward.gamma) == ("exp", float("inf"))
     assert (training.epsilon, training.epsilon_high, training.beta) == (0.06, 0.08, 1e-3)
     assert (training.num_ranks, training.num_generations, training.temperature) == (20, 8, 1.0)
@@ -136,7 +136,7 @@ def test_all_stages_write_the_same_prompt(folder: Path) -> None:
     stages = {path for path in FILES if path.parent == folder and stage_of(path) in LISTING} | {*START.get(folder, ())}
     prompts = set()
     for path in stages:
-        data, training, _ = parse(path)
+        data, training, *_ = parse(path)
         num_ranks = data.num_ranks if stage_of(path) == "sft" else training.num_ranks
         prompts.add((num_ranks, data.prompt_template, data.max_prompt_length))
     assert len(stages) > 1
@@ -152,18 +152,18 @@ def test_the_first_stage_learns_augmented_labels_and_the_second_what_users_chose
     assert (one.imitate, one.anchor_weight) == ("augmented", 0.0)
     assert two.imitate == "auto"
     assert two.anchor_weight > 0
-    (one, training, _), (two, anchored, _) = two_stage("rank_grpo_stage_one"), two_stage("rank_grpo_stage_two")
+    (one, training, *_), (two, anchored, *_) = two_stage("rank_grpo_stage_one"), two_stage("rank_grpo_stage_two")
     assert (one.label_schedule, one.augmented_weight, training.scale_rewards) == ("augmented_only", 1.0, "batch")
     assert two.augmented_weight == 0.0
     assert anchored.beta > training.beta > 0
 
 
 def test_blended_differs_from_the_general_config_in_the_labels_alone() -> None:
-    (labels, training, model), (plain, general, plain_model) = (
+    (labels, training, *others), (plain, general, *plain_others) = (
         parse(CONFIGS / name / "rank_grpo.yaml") for name in ("blended", ".")
     )
     assert (labels.augmented_weight, labels.label_schedule, training.scale_rewards) == (0.5, "constant", "batch")
     assert replace(labels, augmented_weight=0.0) == plain
     training.scale_rewards = general.scale_rewards
     assert training.to_dict() | {"logging_dir": None} == general.to_dict() | {"logging_dir": None}
-    assert model == plain_model
+    assert others == plain_others
