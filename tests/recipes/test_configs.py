@@ -95,7 +95,7 @@ def test_another_algorithm_is_one_flag() -> None:
     """The general config leaves to the preset what belongs to an algorithm."""
     path = next(path for path in FILES if path.parent.name == "configs" and path.stem == "rank_grpo")
     for name, preset in PRESETS.items():
-        _, training, _ = parse(path, preset=name)
+        _, training, *_ = parse(path, preset=name)
         values = {**preset.proposes, **preset.defines}
         assert {field: getattr(training, field) for field in values} == values, name
     with pytest.raises(ValueError, match="preset='rank_grpo' means ratio='rank', but ratio='token' is set"):
