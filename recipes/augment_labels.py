@@ -3,7 +3,7 @@
     python recipes/augment_labels.py --config recipes/configs/augment_labels.yaml --catalog CATALOG \\
         --dialogues TRAIN.jsonl --dry_run true      # what will be asked, and what it costs
     python recipes/augment_labels.py ...            # the same without --dry_run
-    accelerate launch recipes/rank_grpo.py --dialogues runs/labels/labels.jsonl --augmented_weight 0.5 ...
+    accelerate launch recipes/rank_grpo.py --dialogues runs/labels/labels.jsonl --augmented_weight 0.1 ...
 
 Every answer of a teacher is kept (`teacher_cache`), and so are a local scorer's scores: a run that was stopped goes on
 where it was, at no further cost.

@@ -162,7 +162,7 @@ def test_blended_differs_from_the_general_config_in_the_labels_alone() -> None:
     (labels, training, *others), (plain, general, *plain_others) = (
         parse(CONFIGS / name / "rank_grpo.yaml") for name in ("blended", ".")
     )
-    assert (labels.augmented_weight, labels.label_schedule, training.scale_rewards) == (0.5, "constant", "batch")
+    assert (labels.augmented_weight, labels.label_schedule, training.scale_rewards) == (0.1, "constant", "batch")
     assert replace(labels, augmented_weight=0.0) == plain
     training.scale_rewards = general.scale_rewards
     assert training.to_dict() | {"logging_dir": None} == general.to_dict() | {"logging_dir": None}
