@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
@@ -51,14 +49,13 @@ from rankrl.labels.score import candidate_lines
 from rankrl.labels.scores_file import HIGHEST
 from rankrl.run.arguments import LabelArguments
 from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
-from rankrl.run.teacher import teacher_facts
+from rankrl.run.teacher import stopped_in_words, teacher_facts
 from rankrl.run.texts import ItemTexts, make_encoder, own_texts
 from rankrl.teachers import (
     JudgeTemplate,
     Messages,
     Teacher,
     TeacherConfig,
-    TeacherError,
     judge_requests,
     load_teacher,
     plan_showings,
@@ -284,13 +281,8 @@ def save_metrics(path: Path, systems: dict[str, dict[str, Any]], trust: float | 
 def cli() -> None:
     """Parse YAML and flags, and augment."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    try:
+    with stopped_in_words():
         main(*TrlParser((LabelArguments, TeacherConfig)).parse_args_and_config())
-    except TeacherError as error:
-        sys.exit(f"{error}\nThe same command goes on from here.")
-    except KeyboardInterrupt:
-        print("\nstopped. What the teacher answered is kept; the same command goes on from there.")
-        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,9 @@ from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
-from rankrl.run.teacher import TeacherWork
+from rankrl.run.teacher import TeacherWork, stopped_in_words
 from rankrl.run.texts import make_encoder
-from rankrl.teachers import TeacherConfig, TeacherError, load_teacher
+from rankrl.teachers import TeacherConfig, load_teacher
 
 logger = logging.getLogger("rankrl.demonstrations")
 console = Console()
@@ -174,13 +172,8 @@ def save_json(path: Path, systems: Mapping[str, Mapping[str, Any]]) -> None:
 def cli() -> None:
     """Parse YAML and flags, and build."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    try:
+    with stopped_in_words():
         main(*TrlParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
-    except TeacherError as error:
-        sys.exit(f"{error}\nThe same command goes on from here.")
-    except KeyboardInterrupt:
-        print("\nstopped. What the teacher answered is kept; the same command goes on from there.")
-        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,7 @@ from rankrl.teachers import (
     Ratings,
     RecommendTemplate,
     Teacher,
+    TeacherError,
     judge_requests,
     load_recorded_texts,
     plan_showings,
@@ -178,6 +182,18 @@ def teacher_facts(teacher: Teacher | None) -> dict[str, Any]:
     budget = getattr(teacher, "budget", None)
     facts = {"name": teacher.name, **(budget.report() if budget else {})}
     return {name.replace("_", " "): value for name, value in facts.items() if value is not None}
+
+
+@contextmanager
+def stopped_in_words() -> Iterator[None]:
+    """End the process with a sentence where the teacher cannot go on, or somebody presses Ctrl-C."""
+    try:
+        yield
+    except TeacherError as error:
+        sys.exit(f"{error}\nThe same command goes on from here.")
+    except KeyboardInterrupt:
+        print("\nstopped. What the teacher answered is kept; the same command goes on from there.")
+        sys.exit(128 + signal.SIGINT)
 
 
 def _all_answered(plans: Mapping[str, Any]) -> bool:
