@@ -29,6 +29,7 @@ from rankrl.data import Dialogue, save_dialogues
 from rankrl.demonstrations.texts import dialogue_text
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.label_card import COLUMNS, write_label_card
+from rankrl.evaluation.significance import plain_metrics
 from rankrl.labels import (
     AugmentedLabels,
     LocalScorer,
@@ -167,7 +168,9 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
         catalog=catalog,
         facts={"Teacher": teacher_facts(teacher), "Settings": settings_of(args), "Versions": versions()},
     )
-    save_metrics(output / "metrics.json", systems, args.trust if measured is None else measured.source)
+    trust = args.trust if measured is None else measured.source
+    text = json.dumps({"sources": plain_metrics(systems), "trust": trust}, indent=1) + "\n"
+    (output / "metrics.json").write_text(text, encoding="utf-8")
     if systems:
         title = f"{len(dialogues):,} dialogues, 95 % intervals"
         console.print(comparison_table(systems, COLUMNS, title=title, rows="Source"))
@@ -270,12 +273,6 @@ def settings_of(args: LabelArguments) -> dict[str, Any]:
     names = ("scorer", "encoder", "describe", "num_candidates", "min_score", "num_orders", "window", "trust", "prior")
     settings = {name: getattr(args, name) for name in (*names, *(("corrupt",) if args.corrupt else ()))}
     return settings | {"trust": "measured" if args.trust is None else args.trust}
-
-
-def save_metrics(path: Path, systems: dict[str, dict[str, Any]], trust: float | None) -> None:
-    """Metrics with intervals, and the trust in the source, measured or given, as JSON."""
-    plain = {name: {metric: value.to_json() for metric, value in row.items()} for name, row in systems.items()}
-    path.write_text(json.dumps({"sources": plain, "trust": trust}, indent=1) + "\n", encoding="utf-8")
 
 
 def cli() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.demonstrations.texts import NOTHING, dialogue_text, item_text
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
-from rankrl.evaluation.significance import dialogue_of
+from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
 from rankrl.run.teacher import TeacherWork, stopped_in_words
@@ -92,7 +91,8 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         },
         held_out=args.folds > 1 or adjustment is not None,
     )
-    save_json(output / "metrics.json", systems)
+    text = json.dumps(plain_metrics(systems), indent=1) + "\n"
+    (output / "metrics.json").write_text(text, encoding="utf-8")
     columns = [name for name in card_columns(systems) if not name.endswith("@20") and name != "popularity"]
     console.print(comparison_table(systems, columns, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
     console.print(f"Demonstrations, card and adjustment: [bold]{output}[/bold]")
@@ -158,15 +158,6 @@ def settings_of(args: DemonstrationArguments) -> dict[str, Any]:
         *("num_rated", "num_orders", "window", "rating_weight", "regularization", "adjust_on", "folds", "keep_seen"),
     )
     return {name: getattr(args, name) for name in names}
-
-
-def save_json(path: Path, systems: Mapping[str, Mapping[str, Any]]) -> None:
-    """Metrics with intervals as JSON."""
-    plain = {
-        name: {metric: value.to_json() if hasattr(value, "to_json") else value for metric, value in values.items()}
-        for name, values in systems.items()
-    }
-    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
 def cli() -> None:

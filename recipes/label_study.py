@@ -155,7 +155,8 @@ def report(args: argparse.Namespace) -> None:
     names = {"SFT": "sft"} | {arm: ARMS[arm][-1].name for arm in arms}
     places = list(zip(roots, args.seeds, strict=True))
     scores = {arm: [score(root, name, seed) for root, seed in places] for arm, name in names.items()}
-    for table in (label_table(roots, args.seeds), informative_table(roots, arms), score_table(scores)):
+    tables = (label_table(roots, args.seeds), training_table(roots, arms))
+    for table in (*tables, score_table(scores, BASELINE), score_table(scores, "SFT")):
         print("\n".join(table))
     bars = {arm: {metric: over_seeds(runs, metric) for metric in DRAWN} for arm, runs in scores.items()}
     curves = [
@@ -230,12 +231,17 @@ def fitting_items(world: Simulation, dialogue: Dialogue, catalog: Catalog) -> se
     return set(np.flatnonzero(world.fits(taste)).tolist()) - seen
 
 
-def informative_table(roots: Sequence[Path], arms: Sequence[str]) -> list[str]:
-    """Share of (prompt, rank) cells whose lists differ in what they earn, over the whole of a run."""
-    rows = ["| arm | informative cells | by seed |", "| --- | ---: | --- |"]
+def training_table(roots: Sequence[Path], arms: Sequence[str]) -> list[str]:
+    """Over a run: share of (prompt, rank) cells whose lists differ, and what each kind of label pays a rank."""
+    rows = ["| arm | informative cells | by seed | true labels pay | augmented labels pay |"]
+    rows += ["| --- | ---: | --- | ---: | ---: |"]
     for arm in arms:
-        shares = [float(np.mean(logged(root, arm, "informative/all"))) for root in roots]
-        rows.append(f"| {arm} | {np.mean(shares):.3f} | {' '.join(f'{share:.3f}' for share in shares)} |")
+        shares, true, augmented = (
+            [float(np.mean(logged(root, arm, f"{key}/all"))) for root in roots]
+            for key in ("informative", "reward_true", "reward_augmented")
+        )
+        by_seed = " ".join(f"{share:.3f}" for share in shares)
+        rows.append(f"| {arm} | {np.mean(shares):.3f} | {by_seed} | {np.mean(true):.4f} | {np.mean(augmented):.4f} |")
     return [*rows, ""]
 
 
@@ -262,13 +268,16 @@ def score(root: Path, name: str, seed: int) -> Scores:
     return replace(scores, rows={**scores.rows, "fits": np.array(fits)})
 
 
-def score_table(scores: dict[str, list[Scores]]) -> list[str]:
-    """Means over seeds, and the paired difference to training on true labels only, with intervals over both."""
-    rows = ["| arm | " + " | ".join(METRICS) + " | NDCG@10 by seed |", "| --- |" + " ---: |" * len(METRICS) + " --- |"]
+def score_table(scores: dict[str, list[Scores]], baseline: str) -> list[str]:
+    """Means over seeds, and the paired difference to one of the arms, with intervals over seeds and dialogues."""
+    rows = [
+        f"| against {baseline} | " + " | ".join(METRICS) + " | NDCG@10 by seed |",
+        "| --- |" + " ---: |" * len(METRICS) + " --- |",
+    ]
     for arm, runs in scores.items():
         cells = [f"{over_seeds(runs, metric).mean:.3f}" for metric in METRICS]
-        if arm not in (BASELINE, "SFT") and BASELINE in scores:
-            gains = [str(over_seeds(runs, metric, scores[BASELINE])) for metric in METRICS]
+        if arm != baseline and baseline in scores:
+            gains = [str(over_seeds(runs, metric, scores[baseline])) for metric in METRICS]
             cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
         by_seed = " ".join(f"{run.rows['ndcg@10'].mean():.3f}" for run in runs)
         rows.append(f"| {arm} | {' | '.join(cells)} | {by_seed} |")

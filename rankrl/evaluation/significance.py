@@ -38,6 +38,14 @@ class Interval:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
+def plain_metrics(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Metrics of systems as JSON can hold them: an `Interval` becomes `{"mean", "low", "high"}`, the rest stays."""
+    return {
+        name: {metric: value.to_json() if isinstance(value, Interval) else value for metric, value in values.items()}
+        for name, values in systems.items()
+    }
+
+
 def dialogue_of(row_id: str) -> str:
     """Return the dialogue a row belongs to: its id up to the last colon (`"redial:7:3"` -> `"redial:7"`).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
 
 
 def teacher_agreement(scores: ArrayLike, teacher: ArrayLike, threshold: float = 3.5) -> dict[str, float | None]:
@@ -35,7 +36,7 @@ def teacher_agreement(scores: ArrayLike, teacher: ArrayLike, threshold: float = 
     both = int((labels & teacher_labels).sum())
     return {
         "mse": float(np.mean((found - wanted) ** 2)),
-        "spearman": _correlation(_mean_ranks(found), _mean_ranks(wanted)),
+        "spearman": _rank_correlation(found, wanted),
         "precision": both / int(labels.sum()) if labels.any() else None,
         "recall": both / int(teacher_labels.sum()) if teacher_labels.any() else None,
         "labels": float(labels.mean()),
@@ -43,13 +44,7 @@ def teacher_agreement(scores: ArrayLike, teacher: ArrayLike, threshold: float = 
     }
 
 
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[places]
-
-
-def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float | None:
+def _rank_correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float | None:
     if np.ptp(left) == 0 or np.ptp(right) == 0:
         return None
-    return float(np.corrcoef(left, right)[0, 1])
+    return float(spearmanr(left, right).statistic)

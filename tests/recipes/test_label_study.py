@@ -66,7 +66,8 @@ def test_tables_and_pictures(study: tuple[Path, list[str]], capsys: pytest.Captu
     assert [row.split("|")[1].strip() for row in rows] == [
         *("labels", "---", "labels", "labels_wrong"),
         *("arm", "---", *ARMS),
-        *("arm", "---", "SFT", *ARMS),
+        *(f"against {label_study.BASELINE}", "---", "SFT", *ARMS),
+        *("against SFT", "---", "SFT", *ARMS),
     ]
     assert "<br>" in rows[-1], "the difference to the baseline stands beside the mean"
     assert (study[0] / "ranks_at_which_lists_differ_in_what_they_earn.png").is_file()
