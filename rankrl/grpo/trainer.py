@@ -66,6 +66,7 @@ class RankGRPOTrainer(GRPOTrainer):
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
+        self._lists_sampled = 0  # by all processes, for training
         self._check_reference()
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
@@ -97,6 +98,8 @@ class RankGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            self._lists_sampled += len(inputs) * self.accelerator.num_processes
         unit_ids = segment_ranks(output["completion_ids"], output["completion_mask"], self._lines, self.args.num_ranks)
         num_units = max(int(unit_ids.max()), self.args.num_ranks) + 1
         present = unit_present(unit_ids, output["completion_mask"], num_units)
@@ -261,6 +264,8 @@ class RankGRPOTrainer(GRPOTrainer):
         rank_log = self._rank_logs[mode]
         prefix = "eval_" if mode == "eval" else ""
         logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
+        if mode == "train":
+            logs["lists_sampled"] = self._lists_sampled
         if self.accelerator.is_main_process and rank_log.vectors():
             rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
         rank_log.clear()
@@ -284,7 +289,7 @@ class RankGRPOTrainer(GRPOTrainer):
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
-            state = {"step": self._step, "lists": self._buffered_inputs}
+            state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
             torch.save(state, folder / _STATE_FILE.format(process=self.accelerator.process_index))
         super()._save_checkpoint(model, trial)
 
@@ -301,6 +306,7 @@ class RankGRPOTrainer(GRPOTrainer):
             )
         state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
         self._step, self._buffered_inputs = state["step"], state["lists"]
+        self._lists_sampled = state["lists_sampled"]
 
     def _check_reference(self) -> None:
         """The KL reference must be the policy at the start of RL; TRL loads it anew from the model's path."""

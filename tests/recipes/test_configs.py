@@ -26,7 +26,8 @@ RECIPES = {
 LISTING = ("sft", "rank_grpo")  # stages that train a model to write lists
 TRAINING = (*LISTING, "tune_scorer")
 CONFIGS = REPOSITORY / "recipes" / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+GRIDS = sorted((CONFIGS / "compare").glob("*.yaml"))
+FILES = sorted(set(CONFIGS.rglob("*.yaml")) - set(GRIDS))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: \S+( #.*)?$)", re.MULTILINE)
 
