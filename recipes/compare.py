@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:
         "resume_from_checkpoint": "latest",
     }
     launch = shlex.split(grid.launch) if grid.launch else [sys.executable]
-    run_once(root, arm.name, [*launch, "-m", arm.recipe, "--config", grid.config, *flags(settings)])
+    ordered = dict(sorted(settings.items()))  # one arm is one command, whichever grid names it
+    run_once(root, arm.name, [*launch, "-m", arm.recipe, "--config", grid.config, *flags(ordered)])
     best = root / arm.name / "best"
     write_lists(root, start, arm.name, best if best.exists() else root / arm.name)
 
@@ -132,15 +134,15 @@ def report(output: Path, folder: Path, grid: Grid) -> None:
         f"Seeds {', '.join(map(str, seeds))}. Below a mean stands the paired difference with its 95 % interval over "
         "seeds and dialogues.",
         "",
-        *comparison_markdown(scores, grid.baseline, metrics, by_seed=metrics[0]),
-        *comparison_markdown(scores, START, metrics, by_seed=metrics[0]),
+        *comparison_markdown(scores, grid.baseline, metrics, metrics[0], same_dialogues=grid.same_test),
+        *comparison_markdown(scores, START, metrics, metrics[0], same_dialogues=grid.same_test),
         *budget_table(records, grid.baseline),
     ]
     print("\n".join(text))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text("\n".join(text), encoding="utf-8")
-    draw(folder, records, scores, metrics)
-    figures = {"versions": versions(), "seeds": seeds, **grid.facts, **numbers(records, scores, grid.baseline)}
+    draw(folder, records, scores, metrics, grid.same_test)
+    figures = {"versions": versions(), "seeds": seeds, **grid.facts, **numbers(records, scores, grid)}
     (folder / "comparison.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
@@ -185,7 +187,7 @@ def lists_needed(run: RunRecord, baseline: RunRecord) -> float:
     return first_reach(run.lists, run.scores, baseline.scores.max()) if len(baseline.scores) else np.nan
 
 
-def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str]) -> None:
+def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str], same_test: bool) -> None:
     """Validation against lists and against time, hits at each rank, and the scores as bars."""
     validated = all(len(run.scores) for runs in records.values() for run in runs)
     curves = [
@@ -198,7 +200,10 @@ def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str]) 
         for label, axis in (("lists sampled", "lists"), ("seconds of training", "clock"))
         if validated
     ]
-    bars = {name: {metric: over_seeds(runs, metric) for metric in metrics[:2]} for name, runs in scores.items()}
+    bars = {
+        name: {metric: over_seeds(runs, metric, same_dialogues=same_test) for metric in metrics[:2]}
+        for name, runs in scores.items()
+    }
     by_rank = {name: np.mean([run.hit_rate_by_rank for run in runs], axis=0) for name, runs in scores.items()}
     write_pictures(folder, systems=bars, curves=curves, hit_rates=by_rank, bars=metrics[:2])
 
@@ -210,15 +215,16 @@ def mean_curve(runs: Sequence[RunRecord], axis: str) -> tuple[list[float], list[
     return np.mean(x, axis=0).tolist(), np.mean(y, axis=0).tolist()
 
 
-def numbers(records: BySeed, scores: BySeed, baseline: str) -> dict[str, Any]:
+def numbers(records: BySeed, scores: BySeed, grid: Grid) -> dict[str, Any]:
     """All figures of the tables and curves, as JSON, small enough to keep."""
+    measure = partial(over_seeds, same_dialogues=grid.same_test)
     systems: dict[str, dict[str, Any]] = {name: {} for name in scores}
     for name, runs in scores.items():
         for metric in runs[0].rows:
-            entry: dict[str, Any] = {"mean": over_seeds(runs, metric).to_json()}
-            for other in dict.fromkeys((START, baseline)):
+            entry: dict[str, Any] = {"mean": measure(runs, metric).to_json()}
+            for other in dict.fromkeys((START, grid.baseline)):
                 if other != name:
-                    entry[f"against {other}"] = over_seeds(runs, metric, scores[other]).to_json()
+                    entry[f"against {other}"] = measure(runs, metric, scores[other]).to_json()
             entry["by_seed"] = [round(float(run.rows[metric].mean()), 4) for run in runs]
             systems[name][metric] = entry
     validation = {

@@ -12,7 +12,9 @@ from rankrl.evaluation.evaluator import Scores
 from rankrl.evaluation.significance import Interval, bootstrap_over_seeds
 
 
-def over_seeds(runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] | None = None) -> Interval:
+def over_seeds(
+    runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] | None = None, *, same_dialogues: bool = False
+) -> Interval:
     """Mean of a metric over seeds, or its paired difference to another system: same seeds, same dialogues.
 
     Rows without the metric are left out, and so are seeds that have none (a model that writes no item shows no tail).
@@ -21,6 +23,7 @@ def over_seeds(runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] |
         runs: the system's scores, one entry a seed.
         metric: as in `Scores.rows`.
         baseline: the scores of the other system, seed by seed.
+        same_dialogues: were all seeds tested on the same dialogues? Otherwise every seed is a world of its own.
 
     Returns:
         The mean with its 95 % interval (`bootstrap_over_seeds`); NaN where no seed has the metric.
@@ -39,11 +42,18 @@ def over_seeds(runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] |
         if there.any():
             values.append(row[there])
             dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
-    return bootstrap_over_seeds(values, dialogues) if values else Interval(nan, nan, nan)
+    if not values:
+        return Interval(nan, nan, nan)
+    return bootstrap_over_seeds(values, dialogues, same_dialogues=same_dialogues)
 
 
 def comparison_markdown(
-    scores: Mapping[str, Sequence[Scores]], baseline: str, metrics: Sequence[str], by_seed: str
+    scores: Mapping[str, Sequence[Scores]],
+    baseline: str,
+    metrics: Sequence[str],
+    by_seed: str,
+    *,
+    same_dialogues: bool = False,
 ) -> list[str]:
     """A Markdown table: means over seeds and, below each, the paired difference to the baseline with its interval.
 
@@ -52,6 +62,7 @@ def comparison_markdown(
         baseline: one of the systems.
         metrics: the columns.
         by_seed: the metric whose value with each seed is the last column.
+        same_dialogues: as for `over_seeds`.
 
     Returns:
         The lines, the last one empty.
@@ -63,7 +74,8 @@ def comparison_markdown(
     for name, runs in scores.items():
         cells = [f"{over_seeds(runs, metric).mean:.3f}" for metric in metrics]
         if name != baseline:
-            gains = [str(over_seeds(runs, metric, scores[baseline])) for metric in metrics]
+            against = scores[baseline]
+            gains = [str(over_seeds(runs, metric, against, same_dialogues=same_dialogues)) for metric in metrics]
             cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
         each = " ".join(f"{run.rows[by_seed].mean():.3f}" for run in runs)
         rows.append(f"| {name} | {' | '.join(cells)} | {each} |")

@@ -109,6 +109,11 @@ class Grid:
         settings = {arm.name: {**self.settings, **arm.settings} for arm in self.arms}
         return {"config": self.config, "baseline": self.baseline, "arms": settings}
 
+    @property
+    def same_test(self) -> bool:
+        """Are all seeds tested on the same dialogues? Otherwise each has dialogues of its own."""
+        return isinstance(self.start, Start) and "{seed}" not in self.start.test
+
     def runs(self, part: str | None = None) -> list[tuple[int, Arm]]:
         """All runs, seed by seed; with `part="i/n"` the i-th of n equal parts, counted from 1.
 
