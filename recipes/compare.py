@@ -69,7 +69,7 @@ def run_all(output: Path, grid: Grid, runs: Sequence[tuple[int, Arm]], jobs: int
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    failures = [str(error) for error in (run.exception() for run in tries) if error]
+    failures = dict.fromkeys(str(error) for error in (run.exception() for run in tries) if error)
     if failures:
         raise SystemExit("\n".join(failures))
 

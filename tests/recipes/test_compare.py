@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from catalog import Catalog
+from rankrl.data import load_dialogues
 from rankrl.run.grid import Grid
 from recipes import compare, worlds
 from tests.recipes.runs import SMALL, Files, run_command
@@ -126,3 +129,25 @@ def test_the_worlds_of_the_demo_are_made_once(tmp_path: Path, monkeypatch: pytes
     worlds.demo_world(tmp_path, 3)
     assert Path(start.test).stat().st_mtime_ns == before
     assert Path(str(start.validation)).is_file()
+
+
+def test_uneven_titles_change_nothing_but_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "TRAIN", 20)
+    monkeypatch.setattr(worlds, "run_once", lambda *_: None)
+    plain = tmp_path / "plain"
+    worlds.write_world(plain / "data", 0, train=20, test=8)
+    (plain / "demonstrations").mkdir()
+    shutil.copy(plain / "data" / "train.jsonl", plain / "demonstrations" / "demonstrations.jsonl")
+    start = worlds.uneven_world(tmp_path, 0)
+
+    catalog, before = Catalog.load(start.catalog), Catalog.load(plain / "data" / "catalog.jsonl")
+    longer = [len(new) - len(old) for new, old in zip(catalog.lines, before.lines, strict=True)]
+    assert sum(gap > 30 for gap in longer) == len(catalog) // 2
+    assert sum(gap == 0 for gap in longer) == len(catalog) - len(catalog) // 2
+    for split in ("train", "test"):
+        rows, old_rows = (load_dialogues(folder / f"{split}.jsonl") for folder in (tmp_path / "data", plain / "data"))
+        for row, old in zip(rows, old_rows, strict=True):
+            assert [catalog.resolve(item) for item in row.seen] == [before.resolve(item) for item in old.seen]
+            assert [item.key for item in row.ground_truth] == [item.key for item in old.ground_truth]
+            text = " ".join(message["content"] for message in row.messages)
+            assert all(catalog.lines[catalog.resolve(item)] in text for item in row.seen), "spoken of by the new name"
