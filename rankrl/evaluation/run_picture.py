@@ -91,8 +91,8 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
     newest = next((path for path in states if path.is_file()), None)
     if newest is None:
         raise FileNotFoundError(
-            f"{folder} holds no trainer_state.json, and no checkpoint that does. Name the output_dir of a run. One that "
-            "has just begun has nothing to show before its first checkpoint."
+            f"{folder} holds no trainer_state.json, and no checkpoint that does. Name the output_dir of a run. One "
+            "that has just begun has nothing to show before its first checkpoint."
         )
     return json.loads(newest.read_text(encoding="utf-8"))["log_history"]
 
@@ -100,6 +100,8 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
 def _draw(axes: Axes, series: tuple[list[int], list[float]], colour: str) -> None:
     """The values, and behind their noise a running mean once there are enough of them."""
     steps, values = series
+    if not values:
+        return
     if len(values) < 12:
         axes.plot(steps, values, color=colour, linewidth=2, marker="o", markersize=3)
         return
