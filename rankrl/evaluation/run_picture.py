@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from rankrl.evaluation.pictures import LIGHT, Theme, colours_of, style_axes, system_label
 
@@ -72,10 +73,8 @@ def run_picture(runs: Mapping[str, Log], theme: Theme = LIGHT) -> Figure:
         for name, log in runs.items():
             _draw(axes, panel.series(log), colours[name])
     if len(runs) > 1:
-        handles = [axes.plot([], [], color=colours[name], linewidth=2, label=system_label(name))[0] for name in runs]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=len(runs), frameon=False, labelcolor=theme.text
-        )
+        lines = [Line2D([], [], color=colours[name], linewidth=2, label=system_label(name)) for name in runs]
+        figure.legend(handles=lines, loc="outside lower center", ncols=6, frameon=False, labelcolor=theme.text)
     return figure
 
 
