@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.grpo import decoupled_advantages, rank_advantages
+from rankrl.grpo import decoupled_advantages, informative_cells, rank_advantages
 
 K = 3
 
@@ -105,3 +105,9 @@ def test_a_missing_score_leaves_the_other_function_in_force() -> None:
     assert advantages[1] > 0, "the function that scored the list speaks for it"
     assert advantages[3] == 0, "a list without any score is left out"
     assert advantages.sum().item() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_cell_is_informative_if_its_lists_differ() -> None:
+    nan = float("nan")
+    returns = torch.tensor([[0.0, 1.0, nan, nan], [0.0, 0.5, 1.0, nan], [1.0, 0.0, nan, 0.0], [1.0, 1e-9, 2.0, 1.0]])
+    assert informative_cells(returns, 2).tolist() == [[False, True, False, False], [False, False, False, True]]
