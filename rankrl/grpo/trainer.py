@@ -9,6 +9,7 @@ and compute the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_p
 from rankrl.grpo.rank_log import RankLog
 from rankrl.grpo.ranked_rewards import RankedRewards
 from rankrl.grpo.segments import LineTable, segment_ranks
+from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
 
 _STATE_FILE = "rank_grpo_state_{process}.pt"
@@ -73,6 +75,8 @@ class RankGRPOTrainer(GRPOTrainer):
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
+        self._clock = StepClock(self.accelerator.device)
+        self.add_callback(self._clock)
         self._check_reference()
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
@@ -82,17 +86,28 @@ class RankGRPOTrainer(GRPOTrainer):
             return self._tokenizer(prompts, add_special_tokens=False)["input_ids"], None, {}
         return super()._tokenize_prompts(prompts)
 
+    def _generate(self, prompts: list) -> Any:
+        with self._phase("generate"):
+            return super()._generate(prompts)
+
     def _calculate_rewards(self, inputs: list, prompts: list, completions: list, completion_ids_list: list) -> Tensor:
-        # Rewards read the very tokens that credit is placed on, whatever TRL's own decoding makes of them.
-        texts = self._tokenizer.batch_decode(
-            completion_ids_list, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        answers = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
-        self._totals = super()._calculate_rewards(inputs, prompts, answers, completion_ids_list)  # (N, F)
-        return self._totals
+        with self._phase("reward"):
+            # They read the very tokens that credit is placed on, whatever TRL's own decoding makes of them.
+            texts = self._tokenizer.batch_decode(
+                completion_ids_list, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            answers = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
+            self._totals = super()._calculate_rewards(inputs, prompts, answers, completion_ids_list)  # (N, F)
+            return self._totals
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
-        output = super()._generate_and_score_completions(inputs)
+        with self._phase("other"):
+            output = super()._generate_and_score_completions(inputs)
+        with self._phase("credit"):
+            return output | self._credit(output)
+
+    def _credit(self, output: dict[str, Any]) -> dict[str, Tensor]:
+        """`advantages` `(B, U)` and `unit_ids` `(B, T)` of the lists that TRL has sampled and had rewarded."""
         mask, num_ranks = output["completion_mask"], self.args.num_ranks
         unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)
         present = unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1)
@@ -101,10 +116,8 @@ class RankGRPOTrainer(GRPOTrainer):
         advantages = self.advantages(lists, returns).with_penalties(lists, self.args)
         self._log_lists(lists, returns)
 
-        start = self.accelerator.process_index * len(inputs)
-        output["advantages"] = advantages.by_unit(slice(start, start + len(inputs)), present)  # (B, U)
-        output["unit_ids"] = unit_ids  # (B, T)
-        return output
+        start = self.accelerator.process_index * len(mask)
+        return {"advantages": advantages.by_unit(slice(start, start + len(mask)), present), "unit_ids": unit_ids}
 
     def _gather_lists(self, present: Tensor) -> Lists:
         """What is known of the lists of all processes, from the `(B, U)` units of this one."""
@@ -200,8 +213,9 @@ class RankGRPOTrainer(GRPOTrainer):
         return loss / (self.current_gradient_accumulation_steps if mode == "train" else 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, compute_entropy: bool = False, **kwargs: Any) -> Any:
-        found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
-        if compute_entropy:  # the pass of a loss: where that is TRL's, the log wants to know too
+        with self._phase("update" if compute_entropy else "log_probs"):  # a loss asks for entropies
+            found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
+        if compute_entropy:  # where the loss is TRL's, the log wants to know too
             self._policy_pass = [values.detach() for values in found[:2]]
         return found
 
@@ -231,6 +245,9 @@ class RankGRPOTrainer(GRPOTrainer):
 
     # ---- Logging --------------------------------------------------------------------------------------------------
 
+    def _phase(self, name: str) -> AbstractContextManager[None]:
+        return self._clock.phase(name) if self.model.training else nullcontext()
+
     def _gather(self, values: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(values)
         dtype = self._float if tensor.is_floating_point() else tensor.dtype
@@ -247,25 +264,29 @@ class RankGRPOTrainer(GRPOTrainer):
         self._rank_logs[mode].add_lists(lists, weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks)))
 
     def _log_loss(self, tokens: Tokens, metrics: dict[str, Tensor]) -> None:
-        num_units = tokens.advantages.shape[1]
-        present = unit_present(tokens.unit_ids, tokens.mask, num_units)
-        entropy = unit_mean(tokens.entropies.detach(), tokens.unit_ids, tokens.mask, num_units)
-        by_rank = {name: values for name, values in {**metrics, "entropy": entropy}.items() if name != "present"}
-        rows = [present.to(self._float), *(values.to(self._float) * present for values in by_rank.values())]
-        sums = torch.stack([row[:, : self.args.num_ranks].sum(0) for row in rows])
-        counts, *sums = self.accelerator.reduce(sums, reduction="sum").cpu().numpy()
-        log = self._rank_logs["train" if self.model.training else "eval"]
-        for name, values in zip(by_rank, sums, strict=True):
-            log.add(name, values, counts)
+        with self._phase("credit"):
+            num_units = tokens.advantages.shape[1]
+            present = unit_present(tokens.unit_ids, tokens.mask, num_units)
+            entropy = unit_mean(tokens.entropies.detach(), tokens.unit_ids, tokens.mask, num_units)
+            by_rank = {name: values for name, values in {**metrics, "entropy": entropy}.items() if name != "present"}
+            rows = [present.to(self._float), *(values.to(self._float) * present for values in by_rank.values())]
+            sums = torch.stack([row[:, : self.args.num_ranks].sum(0) for row in rows])
+            counts, *sums = self.accelerator.reduce(sums, reduction="sum").cpu().numpy()
+            log = self._rank_logs["train" if self.model.training else "eval"]
+            for name, values in zip(by_rank, sums, strict=True):
+                log.add(name, values, counts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
-        rank_log = self._rank_logs[mode]
-        prefix = "eval_" if mode == "eval" else ""
-        logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
-        if self.accelerator.is_main_process and rank_log.vectors():
-            rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
-        rank_log.clear()
+        if mode == "train":
+            logs.update(self._clock.take())
+        with self._phase("credit"):
+            rank_log = self._rank_logs[mode]
+            prefix = "eval_" if mode == "eval" else ""
+            logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
+            if self.accelerator.is_main_process and rank_log.vectors():
+                rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
+            rank_log.clear()
         super().log(logs, start_time)
 
     # ---- Exact resume, and the reference --------------------------------------------------------------------------
