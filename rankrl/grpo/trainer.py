@@ -112,7 +112,7 @@ class RankGRPOTrainer(GRPOTrainer):
         unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)
         present = unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1)
         lists = self._gather_lists(present)
-        returns = self.returns(lists)
+        returns = self.returns(lists).checked(lists)
         advantages = self.advantages(lists, returns).with_penalties(lists, self.args)
         self._log_lists(lists, returns)
 
@@ -142,16 +142,18 @@ class RankGRPOTrainer(GRPOTrainer):
     # ---- A place for a new idea: docs/extend.md -------------------------------------------------------------------
 
     def returns(self, lists: Lists) -> Returns:
-        """What lists are compared by: as the reward functions say, rank by rank and for the list as a whole.
+        """What lists are compared by, from what the reward functions say of them, for each function.
 
-        A function that gives one float says the same of every rank. `RankReward` decides its family of returns.
+        Here: just that. A function that gives one float says the same of every rank. `RankReward` chooses among the
+        families of the paper; to start from its relevance instead, read `lists.scores`.
         """
         return Returns(torch.where(lists.rewards.isnan(), lists.totals[:, None], lists.rewards), lists.totals)
 
     def advantages(self, lists: Lists, returns: Returns) -> Advantages:
-        """What each part of a list is credited with: the other lists of its prompt are the yardstick (eq. 8).
+        """What each part of a list is credited with. Penalties and bonus of the settings are added to it.
 
-        The penalties and the bonus of the settings are added to what this returns.
+        Here: how far a return lies above those of the prompt's other lists, at each rank (eq. 8) or of the whole list,
+        as `advantage`, `scale_rewards` and `multi_objective_aggregation` say.
         """
         by_rank = self.args.advantage == "rank"
         values = returns.ranks if by_rank else returns.lists[:, None]
@@ -164,9 +166,10 @@ class RankGRPOTrainer(GRPOTrainer):
         return Advantages.of_ranks(compared) if by_rank else Advantages.of_lists(compared[:, 0], self.args.num_ranks)
 
     def loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a micro-batch, a scalar, and what to log of it: `(B, U)` each, without gradient (eq. 6).
+        """The loss of a micro-batch, and by name what the log shows of each rank: `(B, U)`, without gradient.
 
-        Only with `aggregation="rank"`. Micro-batches are averaged: divide by constants, not by what a batch holds.
+        Here: eq. 6. Micro-batches and processes are averaged, so divide by constants, not by what a batch happens to
+        hold. Only with `aggregation="rank"`: elsewhere the loss is TRL's.
         """
         return rank_grpo_loss(
             tokens.log_probs,
@@ -213,10 +216,11 @@ class RankGRPOTrainer(GRPOTrainer):
         return loss / (self.current_gradient_accumulation_steps if mode == "train" else 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, compute_entropy: bool = False, **kwargs: Any) -> Any:
-        with self._phase("update" if compute_entropy else "log_probs"):  # a loss asks for entropies
-            found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
-        if compute_entropy:  # where the loss is TRL's, the log wants to know too
-            self._policy_pass = [values.detach() for values in found[:2]]
+        if not compute_entropy:  # the policy that sampled the lists, or the reference
+            with self._phase("log_probs"):
+                return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=True, **kwargs)
+        self._policy_pass = [values.detach() for values in found[:2]]  # where the loss is TRL's, the log wants it too
         return found
 
     def _tokens(self, inputs: dict[str, Any], log_probs: Tensor, entropies: Tensor) -> Tokens:
