@@ -10,6 +10,7 @@ from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from rankrl.grpo.advantages import decoupled_advantages as decoupled_advantages
+    from rankrl.grpo.advantages import informative_cells as informative_cells
     from rankrl.grpo.advantages import rank_advantages as rank_advantages
     from rankrl.grpo.config import RankGRPOConfig as RankGRPOConfig
     from rankrl.grpo.objective import rank_grpo_loss as rank_grpo_loss
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "advantages": ["decoupled_advantages", "rank_advantages"],
+        "advantages": ["decoupled_advantages", "informative_cells", "rank_advantages"],
         "config": ["RankGRPOConfig"],
         "objective": ["rank_grpo_loss", "rank_log_ratio"],
         "segments": ["LineTable", "segment_ranks"],

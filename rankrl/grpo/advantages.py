@@ -11,6 +11,7 @@ from torch import Tensor
 
 SCALES = ("group", "batch", "none")
 _STD_FLOOR = 1e-4  # as in TRL and in the released code, so that a cell without spread gets advantage 0, not 0/0
+_NO_SPREAD = 1e-8  # returns as near as that differ by rounding alone
 
 
 def rank_advantages(returns: Tensor, num_generations: int, scale: str = "group") -> Tensor:
@@ -82,6 +83,36 @@ def decoupled_advantages(rewards: Tensor, weights: Tensor, num_generations: int)
     total = weighted_sum(each.masked_fill(rewards.isnan(), torch.nan), weights)
     spread = _sample_std(total.reshape(-1, 1), 0)
     return ((total - total.nanmean()) / (spread + _STD_FLOOR)).nan_to_num(nan=0.0)
+
+
+def informative_cells(
+    rewards: Tensor, weights: Tensor, num_generations: int, aggregation: str = "sum_then_normalize"
+) -> Tensor:
+    """Where the lists of a prompt differ, so that comparing them says something.
+
+    Args:
+        rewards: `(B, K, F)` float; the lists of one prompt stand together. NaN where a function gave no score: a list
+            without any is compared with nobody.
+        weights: `(F,)`; a function of weight 0 says nothing.
+        num_generations: G, lists per prompt.
+        aggregation: `"sum_then_normalize"`: the weighted sums must differ (`rank_advantages` compares them).
+            `"normalize_then_sum"`: one function must tell the lists apart (`decoupled_advantages` compares them by
+            each), also where the sums are alike.
+
+    Returns:
+        `(P, K)` bool: the (prompt, rank) cells with spread.
+
+    Example:
+        >>> rewards = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])  # two lists of one rank: the functions disagree
+        >>> informative_cells(rewards, torch.ones(2), 2).item()
+        False
+        >>> informative_cells(rewards, torch.ones(2), 2, "normalize_then_sum").item()
+        True
+    """
+    values = weighted_sum(rewards, weights)[..., None] if aggregation == "sum_then_normalize" else rewards * weights
+    groups = values.unflatten(0, (-1, num_generations))  # (P, G, K, F)
+    highest, lowest = groups.nan_to_num(nan=-torch.inf).amax(1), groups.nan_to_num(nan=torch.inf).amin(1)
+    return (highest - lowest > _NO_SPREAD).any(-1)
 
 
 def _sample_std(values: Tensor, dim: int) -> Tensor:

@@ -1,0 +1,217 @@
+"""Dynamic sampling: groups that tell their lists apart in the place of groups that do not (DAPO, arXiv 2503.14476).
+
+A batch holds `P` prompts with a group of `G` lists each, `B = P G` lists over all processes. The lists of a group stand
+together, but may be spread over processes. Which groups are informative is for the caller to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.functional import pad
+
+_OWN_STREAM = 1  # beside the seed: further prompts come in another order than those of the batches
+
+
+class PromptStream:
+    """The rows of a data set in seeded random order, pass after pass: where further prompts come from.
+
+    A pass holds each row once, in an order that is a function of seed and pass, so the cursor is the whole state.
+
+    Args:
+        num_rows: rows of the data set.
+        seed: of the run.
+
+    Attributes:
+        cursor: how many rows were drawn so far. Set it to go on from there.
+
+    Example:
+        >>> stream = PromptStream(num_rows=3, seed=0)
+        >>> sorted(stream.draw(3)), stream.cursor
+        ([0, 1, 2], 3)
+    """
+
+    def __init__(self, num_rows: int, seed: int) -> None:
+        self.num_rows = num_rows
+        self.seed = seed
+        self.cursor = 0
+
+    def draw(self, count: int) -> list[int]:
+        """The next `count` row numbers."""
+        first, start = divmod(self.cursor, self.num_rows)
+        passes = range(first, first + math.ceil((start + count) / self.num_rows))
+        self.cursor += count
+        return [row for number in passes for row in self._order(number)][start : start + count]
+
+    def _order(self, number: int) -> list[int]:
+        return np.random.default_rng([self.seed, _OWN_STREAM, number]).permutation(self.num_rows).tolist()
+
+
+@dataclass
+class Rollout:
+    """Lists that were sampled and scored.
+
+    Attributes:
+        own: by name, `(B / processes, ...)`: the lists of this process. Names that begin with `prompt` are padded on
+            the left, others on the right.
+        shared: by name, `(B, ...)`: what every process knows of the lists of all.
+        informative: `(P,)` bool: groups that tell their lists apart.
+    """
+
+    own: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    informative: Tensor
+
+
+class DynamicSampling:
+    """Replaces groups without spread by groups of further prompts, in rounds.
+
+    A round draws as many prompts as there are places to fill (rounded up to what can be divided among processes), so
+    no list is sampled in vain but for those without signal. In each round and in the batch, every process holds as
+    many lists as every other. Processes agree on the informative groups of a round by one sum over all of them, and
+    what follows is a function of it.
+
+    Args:
+        rows: the training data by row number.
+        num_generations: G.
+        max_rounds: rounds at most; the places that are then left keep their groups.
+        seed: of the run.
+        accelerator: the processes.
+        padding: by name, the value that short rows are padded with; 0 where it is not given.
+
+    Attributes:
+        stream: where further prompts come from; a checkpoint holds its cursor.
+
+    Raises:
+        ValueError: for data without length.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[dict[str, Any]],
+        num_generations: int,
+        max_rounds: int,
+        seed: int,
+        accelerator: Accelerator,
+        padding: dict[str, int],
+    ) -> None:
+        if not hasattr(rows, "__len__"):
+            raise ValueError(
+                f"dynamic_sampling_rounds is {max_rounds}, but the training data, a {type(rows).__name__}, have no "
+                "length: further prompts are drawn by row number. Use a Dataset, or set dynamic_sampling_rounds to 0."
+            )
+        self.rows = rows
+        self.num_generations = num_generations
+        self.max_rounds = max_rounds
+        self.accelerator = accelerator
+        self.padding = padding
+        self.stream = PromptStream(len(rows), seed)
+
+    def fill(self, batch: Rollout, sample: Callable[[list[dict[str, Any]]], Rollout]) -> tuple[Rollout, int]:
+        """Fill the places of groups without spread.
+
+        Args:
+            batch: the lists of the generation batch.
+            sample: from rows of the data, one for each list of this process, to the lists of all.
+
+        Returns:
+            The batch with the i-th informative group of the further prompts in the i-th place to fill, and the number
+            of rounds. The shape is that of `batch`, but for the padding.
+        """
+        informative = self._agree(batch.informative)
+        further: list[Rollout] = []
+        missing = int((~informative).sum())
+        while missing > 0 and len(further) < self.max_rounds:
+            further.append(self._informative_groups(sample(self._further_rows(missing))))
+            missing -= len(further[-1].informative)
+        filler = fillers(informative, sum(len(found.informative) for found in further))
+        own = self._place([batch.own, *(found.own for found in further)], filler, self.accelerator.process_index)
+        shared = self._place([batch.shared, *(found.shared for found in further)], filler, 0)
+        return Rollout(own, shared, informative | (filler >= 0)), len(further)
+
+    def _agree(self, informative: Tensor) -> Tensor:
+        votes = self.accelerator.reduce(informative.long(), reduction="sum")
+        return votes == self.accelerator.num_processes
+
+    def _further_rows(self, missing: int) -> list[dict[str, Any]]:
+        """This process's part of the next round: a row of the data for each list."""
+        processes, index = self.accelerator.num_processes, self.accelerator.process_index
+        divisible = processes // math.gcd(processes, self.num_generations)
+        drawn = self.stream.draw(math.ceil(missing / divisible) * divisible)
+        lists = [number for number in drawn for _ in range(self.num_generations)]
+        share = len(lists) // processes
+        return [self.rows[number] for number in lists[index * share : (index + 1) * share]]
+
+    def _informative_groups(self, drawn: Rollout) -> Rollout:
+        """The informative groups of a round; `own` holds the lists of all processes now."""
+        informative = self._agree(drawn.informative)
+        kept = informative.repeat_interleave(self.num_generations)
+        return Rollout(
+            {name: self._gather(name, values)[kept] for name, values in drawn.own.items()},
+            {name: values[kept] for name, values in drawn.shared.items()},
+            informative[informative],
+        )
+
+    def _gather(self, name: str, values: Tensor) -> Tensor:
+        left = name.startswith("prompt")
+        wide = self.accelerator.pad_across_processes(values, 1, self.padding.get(name, 0), pad_first=left)
+        return self.accelerator.gather(wide)
+
+    def _place(self, parts: list[dict[str, Tensor]], filler: Tensor, process: int) -> dict[str, Tensor]:
+        """The lists of the filled batch that `process` holds: `parts` are those of the batch and of each round."""
+        count = len(next(iter(parts[0].values())))
+        rows = filled_rows(filler, self.num_generations, process * count, count)
+        return {name: self._stack(name, [part[name] for part in parts])[rows] for name in parts[0]}
+
+    def _stack(self, name: str, parts: list[Tensor]) -> Tensor:
+        return stack_rows(parts, self.padding.get(name, 0), left=name.startswith("prompt"))
+
+
+def fillers(informative: Tensor, available: int) -> Tensor:
+    """Which further group fills which place of the batch.
+
+    Args:
+        informative: `(P,)` bool, of the batch.
+        available: how many informative groups were found beside it.
+
+    Returns:
+        `(P,)` long: -1 where the batch keeps its group.
+
+    Example:
+        >>> fillers(torch.tensor([False, True, False, False]), available=2)
+        tensor([ 0, -1,  1, -1])
+    """
+    turn = (~informative).cumsum(0) - 1
+    return torch.where(~informative & (turn < available), turn, -1)
+
+
+def filled_rows(filler: Tensor, num_generations: int, first: int, count: int) -> Tensor:
+    """Where lists `first` to `first + count` of the filled batch stand: `(count,)` long.
+
+    Rows below `count` are the same lists of the batch before, the others those of the further groups, one after the
+    other.
+    """
+    lists = torch.arange(first, first + count, device=filler.device)
+    group = filler[lists // num_generations]
+    return torch.where(group < 0, lists - first, count + group * num_generations + lists % num_generations)
+
+
+def stack_rows(parts: list[Tensor], fill: float = 0, *, left: bool = False) -> Tensor:
+    """Put `(B_i, T_i, ...)` below each other, `(sum of B_i, longest T, ...)`, padded with `fill`."""
+    parts = [part for part in parts if len(part)]  # a round that found nothing widens nothing
+    width = max((part.shape[1] for part in parts if part.ndim > 1), default=0)
+
+    def widened(part: Tensor) -> Tensor:
+        gap = width - part.shape[1] if part.ndim > 1 else 0
+        if not gap:
+            return part
+        return pad(part, (0, 0) * (part.ndim - 2) + ((gap, 0) if left else (0, gap)), value=fill)
+
+    return torch.cat([widened(part) for part in parts])

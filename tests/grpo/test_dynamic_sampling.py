@@ -1,0 +1,147 @@
+"""Dynamic sampling: the stream of further prompts, and which groups end up in the batch."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
+
+# ---- The stream ------------------------------------------------------------------------------------------------------
+
+COUNTS = st.lists(st.integers(0, 9), max_size=12)
+
+
+@given(st.integers(1, 7), st.integers(0, 5), COUNTS)
+def test_no_prompt_comes_twice_within_a_pass(num_rows: int, seed: int, counts: list[int]) -> None:
+    stream = PromptStream(num_rows, seed)
+    drawn = list(chain.from_iterable(stream.draw(count) for count in counts))
+    assert stream.cursor == len(drawn) == sum(counts)
+    for start in range(0, len(drawn), num_rows):
+        one_pass = drawn[start : start + num_rows]
+        assert len(set(one_pass)) == len(one_pass)
+        assert set(one_pass) <= set(range(num_rows))
+
+
+@given(st.integers(1, 7), COUNTS, COUNTS)
+def test_the_cursor_is_the_whole_state(num_rows: int, before: list[int], after: list[int]) -> None:
+    stream, resumed = PromptStream(num_rows, 3), PromptStream(num_rows, 3)
+    for count in before:
+        stream.draw(count)
+    resumed.cursor = stream.cursor
+    assert [stream.draw(count) for count in after] == [resumed.draw(count) for count in after]
+
+
+def test_passes_and_seeds_have_orders_of_their_own() -> None:
+    stream = PromptStream(50, seed=0)
+    assert stream.draw(50) != stream.draw(50) != PromptStream(50, seed=1).draw(50)
+
+
+# ---- Places ----------------------------------------------------------------------------------------------------------
+
+
+def test_further_groups_fill_the_empty_places_in_turn() -> None:
+    assert fillers(torch.tensor([False, True, False, False]), available=2).tolist() == [0, -1, 1, -1]
+    assert fillers(torch.tensor([True, True]), available=2).tolist() == [-1, -1]
+
+
+def test_rows_of_different_length_are_padded_on_their_side() -> None:
+    short, long = torch.tensor([[1]]), torch.tensor([[2, 3]])
+    assert stack_rows([short, long], 9).tolist() == [[1, 9], [2, 3]]
+    assert stack_rows([short, long], 9, left=True).tolist() == [[9, 1], [2, 3]]
+    assert stack_rows([torch.tensor([True]), torch.tensor([False])]).tolist() == [True, False]
+    wide = stack_rows([torch.ones(1, 1, 2), torch.ones(1, 2, 2)])
+    assert wide.tolist() == [[[1, 1], [0, 0]], [[1, 1], [1, 1]]]
+
+
+G = 2  # lists of a prompt
+ROWS = [{"prompt": str(number)} for number in range(6)]
+
+
+class Sampler:
+    """Lists that name their prompt and their number, all told apart in `informative` groups: `calls` are the rounds.
+
+    The n-th group sampled is informative if the n-th of `answers` says so; from their end on, none is.
+    """
+
+    def __init__(self, answers: list[bool]) -> None:
+        self.answers = iter(answers)
+        self.calls: list[list[int]] = []
+        self.number = 0
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Rollout:
+        prompts = [int(row["prompt"]) for row in rows]
+        assert [prompts[i] for i in range(0, len(prompts), G)] == prompts[1::G], "a group has one prompt"
+        self.calls.append(prompts[::G])
+        numbers = torch.arange(self.number, self.number + len(rows))
+        self.number += len(rows)
+        width = 1 + len(self.calls)  # every round is longer than the last
+        completions = numbers[:, None].expand(-1, width).contiguous()
+        own = {"prompt_ids": torch.tensor(prompts)[:, None], "completion_ids": completions, "number": numbers}
+        informative = torch.tensor([next(self.answers, False) for _ in range(len(rows) // G)])
+        return Rollout(own, {"returns": numbers[:, None].double()}, informative)
+
+
+def filled(answers: list[bool], places: int, max_rounds: int) -> tuple[Rollout, int, Sampler, DynamicSampling]:
+    sampling = DynamicSampling(ROWS, G, max_rounds, 0, Accelerator(cpu=True), {"completion_ids": -1})
+    sample = Sampler(answers)
+    batch = sample([ROWS[place % len(ROWS)] for place in range(places) for _ in range(G)])
+    result, rounds = sampling.fill(batch, sample)
+    return result, rounds, sample, sampling
+
+
+def filled_by_loops(answers: list[bool], places: int, max_rounds: int) -> tuple[list[int], list[int]]:
+    """Numbers of the groups in the batch, and how many prompts each round draws."""
+    batch, drawn, sizes = list(range(places)), places, []
+    answer = dict(enumerate(answers))
+    while len(sizes) < max_rounds and not all(answer.get(group) for group in batch):
+        missing = sum(not answer.get(group) for group in batch)
+        sizes.append(missing)
+        for group in range(drawn, drawn + missing):
+            if answer.get(group):
+                batch[next(place for place, held in enumerate(batch) if not answer.get(held))] = group
+        drawn += missing
+    return batch, sizes
+
+
+@given(st.lists(st.booleans(), max_size=20), st.integers(1, 4), st.integers(0, 4))
+def test_the_batch_agrees_with_loops(answers: list[bool], places: int, max_rounds: int) -> None:
+    result, rounds, sample, sampling = filled(answers, places, max_rounds)
+    groups, sizes = filled_by_loops(answers, places, max_rounds)
+    assert [len(prompts) for prompts in sample.calls[1:]] == sizes
+    assert (rounds, sampling.stream.cursor) == (len(sizes), sum(sizes))
+    numbers = [G * group + member for group in groups for member in range(G)]
+    assert result.own["number"].tolist() == result.shared["returns"][:, 0].tolist() == numbers
+    assert result.own["completion_ids"][:, 0].tolist() == numbers, "what belongs to a list goes where it goes"
+    prompts = list(chain.from_iterable(sample.calls))
+    assert result.own["prompt_ids"][:, 0].tolist() == [prompts[group] for group in groups for _ in range(G)]
+    assert result.informative.tolist() == [group < len(answers) and answers[group] for group in groups]
+
+
+def test_a_full_batch_draws_nothing_and_stays_as_it_is() -> None:
+    result, rounds, sample, sampling = filled([True] * 3, 3, max_rounds=5)
+    assert (rounds, sampling.stream.cursor, len(sample.calls)) == (0, 0, 1)
+    assert result.own["number"].tolist() == list(range(6))
+    assert result.own["completion_ids"].shape == (6, 2), "no padding is added"
+
+
+def test_the_last_places_keep_their_groups_when_the_rounds_are_over() -> None:
+    # Four places, one filled from the start; the first round (3 prompts) finds one group, the second (2) none.
+    result, rounds, sample, _ = filled([False, True, False, False, False, True], 4, max_rounds=2)
+    assert [len(prompts) for prompts in sample.calls] == [4, 3, 2]
+    assert rounds == 2
+    assert result.own["number"].tolist() == [10, 11, 2, 3, 4, 5, 6, 7]
+    assert result.informative.tolist() == [True, True, False, False]
+    assert result.own["completion_ids"][0].tolist() == [10, 10, 10], "of the first round, one token longer"
+    assert result.own["completion_ids"][2].tolist() == [2, 2, -1]
+
+
+def test_data_without_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="a generator, have no length: further prompts are drawn by row number"):
+        DynamicSampling((row for row in ROWS), G, 4, 0, Accelerator(cpu=True), {})
