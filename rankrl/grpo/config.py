@@ -252,8 +252,8 @@ class RankGRPOConfig(GRPOConfig):
             )
         if self.kl_cells != "all":
             raise ValueError(
-                f"kl_cells is {self.kl_cells!r}, but aggregation='trl' hands the loss to TRL, whose KL is of all tokens. "
-                "Set kl_cells to 'all', or aggregation to 'rank'."
+                f"kl_cells is {self.kl_cells!r}, but aggregation='trl' hands the loss to TRL, whose KL is of all "
+                "tokens. Set kl_cells to 'all', or aggregation to 'rank'."
             )
         level = vars(self)["importance_sampling_level"]
         if level not in ("token", self.ratio):

@@ -28,7 +28,10 @@ from rankrl.grpo import RankGRPOConfig
         ({"dynamic_sampling_rounds": -1}, r"expected how often further prompts may be drawn .*: 0 \(never\) or more"),
         ({"dynamic_sampling_rounds": 1.5}, "expected how often further prompts may be drawn"),
         ({"kl_cells": "some"}, "expected one of 'all', 'informative'"),
-        ({"kl_cells": "informative", "aggregation": "trl", "ratio": "token"}, "TRL, whose KL is of all tokens"),
+        (
+            {"kl_cells": "informative", "aggregation": "trl", "ratio": "token"},
+            "TRL, whose KL is of all tokens. Set kl_cells to 'all'",
+        ),
         ({"num_generations": 1}, "at least 2"),
         ({"num_generations": 5}, "does not divide the 8 lists"),
     ],
