@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 SCALES = ("group", "batch", "none")
+_SAME = 1e-8  # returns that are no farther apart are equal
 _STD_FLOOR = 1e-4  # as in TRL and in the released code, so that a cell without spread gets advantage 0, not 0/0
-_NO_SPREAD = 1e-8  # returns as near as that differ by rounding alone
 
 
 def rank_advantages(returns: Tensor, num_generations: int, scale: str = "group") -> Tensor:
@@ -112,7 +112,7 @@ def informative_cells(
     values = weighted_sum(rewards, weights)[..., None] if aggregation == "sum_then_normalize" else rewards * weights
     groups = values.unflatten(0, (-1, num_generations))  # (P, G, K, F)
     highest, lowest = groups.nan_to_num(nan=-torch.inf).amax(1), groups.nan_to_num(nan=torch.inf).amin(1)
-    return (highest - lowest > _NO_SPREAD).any(-1)
+    return (highest - lowest > _SAME).any(-1)
 
 
 def _sample_std(values: Tensor, dim: int) -> Tensor:

@@ -1,14 +1,14 @@
 """Dynamic sampling: groups that tell their lists apart in the place of groups that do not (DAPO, arXiv 2503.14476).
 
-A batch holds `P` prompts with a group of `G` lists each, `B = P G` lists over all processes. The lists of a group stand
-together, but may be spread over processes. Which groups are informative is for the caller to say.
+A batch holds `P` prompts with a group of `G` lists each: `N = P G` lists of `K` ranks over all processes. The lists of
+a group stand together, but may be spread over processes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import pad
+
+from rankrl.grpo.credit import Lists, Returns
 
 _OWN_STREAM = 1  # beside the seed: further prompts come in another order than those of the batches
 
@@ -54,20 +56,27 @@ class PromptStream:
         return np.random.default_rng([self.seed, _OWN_STREAM, number]).permutation(self.num_rows).tolist()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rollout:
     """Lists that were sampled and scored.
 
     Attributes:
-        own: by name, `(B / processes, ...)`: the lists of this process. Names that begin with `prompt` are padded on
-            the left, others on the right.
-        shared: by name, `(B, ...)`: what every process knows of the lists of all.
-        informative: `(P,)` bool: groups that tell their lists apart.
+        own: the lists of this process as tensors, `(N / processes, ...)` by name. Names that begin with `prompt` are
+            padded on the left, others on the right.
+        lists: what is known of all `N` lists.
+        returns: what they are compared by.
+        informative: `(P, K)` bool, cells with spread.
     """
 
     own: dict[str, Tensor]
-    shared: dict[str, Tensor]
+    lists: Lists
+    returns: Returns
     informative: Tensor
+
+    @property
+    def groups(self) -> Tensor:
+        """`(P,)` bool: groups that tell their lists apart at some rank."""
+        return self.informative.any(1)
 
 
 class DynamicSampling:
@@ -123,18 +132,16 @@ class DynamicSampling:
 
         Returns:
             The batch with the i-th informative group of the further prompts in the i-th place to fill, and the number
-            of rounds. The shape is that of `batch`, but for the padding.
+            of rounds. The shape is that of `batch`, but for the padding; scalars in `own` are left out.
         """
-        informative = self._agree(batch.informative)
+        informative = self._agree(batch.groups)
         further: list[Rollout] = []
         missing = int((~informative).sum())
         while missing > 0 and len(further) < self.max_rounds:
             further.append(self._informative_groups(sample(self._further_rows(missing))))
-            missing -= len(further[-1].informative)
-        filler = fillers(informative, sum(len(found.informative) for found in further))
-        own = self._place([batch.own, *(found.own for found in further)], filler, self.accelerator.process_index)
-        shared = self._place([batch.shared, *(found.shared for found in further)], filler, 0)
-        return Rollout(own, shared, informative | (filler >= 0)), len(further)
+            missing -= len(further[-1].groups)
+        filler = fillers(informative, sum(len(found.groups) for found in further))
+        return self._filled([batch, *further], filler), len(further)
 
     def _agree(self, informative: Tensor) -> Tensor:
         votes = self.accelerator.reduce(informative.long(), reduction="sum")
@@ -151,24 +158,28 @@ class DynamicSampling:
 
     def _informative_groups(self, drawn: Rollout) -> Rollout:
         """The informative groups of a round; `own` holds the lists of all processes now."""
-        informative = self._agree(drawn.informative)
-        kept = informative.repeat_interleave(self.num_generations)
-        return Rollout(
-            {name: self._gather(name, values)[kept] for name, values in drawn.own.items()},
-            {name: values[kept] for name, values in drawn.shared.items()},
-            informative[informative],
-        )
+        groups = self._agree(drawn.groups)
+        rows = groups.repeat_interleave(self.num_generations)
+        own = {name: self._gather(name, values)[rows] for name, values in drawn.own.items() if values.ndim}
+        return Rollout(own, take([drawn.lists], rows), take([drawn.returns], rows), drawn.informative[groups])
 
     def _gather(self, name: str, values: Tensor) -> Tensor:
-        left = name.startswith("prompt")
-        wide = self.accelerator.pad_across_processes(values, 1, self.padding.get(name, 0), pad_first=left)
-        return self.accelerator.gather(wide)
+        fill, left = self.padding.get(name, 0), name.startswith("prompt")
+        return self.accelerator.gather(self.accelerator.pad_across_processes(values, 1, fill, pad_first=left))
 
-    def _place(self, parts: list[dict[str, Tensor]], filler: Tensor, process: int) -> dict[str, Tensor]:
-        """The lists of the filled batch that `process` holds: `parts` are those of the batch and of each round."""
-        count = len(next(iter(parts[0].values())))
-        rows = filled_rows(filler, self.num_generations, process * count, count)
-        return {name: self._stack(name, [part[name] for part in parts])[rows] for name in parts[0]}
+    def _filled(self, rollouts: list[Rollout], filler: Tensor) -> Rollout:
+        own: dict[str, list[Tensor]] = {
+            name: [rollout.own[name] for rollout in rollouts] for name, values in rollouts[0].own.items() if values.ndim
+        }
+        size = len(filler) * self.num_generations // self.accelerator.num_processes
+        mine = filled_rows(filler, self.num_generations, self.accelerator.process_index * size, size)
+        rows = filled_rows(filler, self.num_generations, 0, len(filler) * self.num_generations)
+        return Rollout(
+            {name: self._stack(name, parts)[mine] for name, parts in own.items()},
+            take([rollout.lists for rollout in rollouts], rows),
+            take([rollout.returns for rollout in rollouts], rows),
+            take([rollout.informative for rollout in rollouts], filled_rows(filler, 1, 0, len(filler))),
+        )
 
     def _stack(self, name: str, parts: list[Tensor]) -> Tensor:
         return stack_rows(parts, self.padding.get(name, 0), left=name.startswith("prompt"))
@@ -215,3 +226,15 @@ def stack_rows(parts: list[Tensor], fill: float = 0, *, left: bool = False) -> T
         return pad(part, (0, 0) * (part.ndim - 2) + ((gap, 0) if left else (0, gap)), value=fill)
 
     return torch.cat([widened(part) for part in parts])
+
+
+def take(parts: list[Any], rows: Tensor) -> Any:
+    """Rows of equal parts put below each other: tensors, arrays, dataclasses of them. All else they have in common."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts)[rows]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)[rows.cpu().numpy()]
+    if is_dataclass(first) and not isinstance(first, type):
+        return replace(first, **{f.name: take([getattr(part, f.name) for part in parts], rows) for f in fields(first)})
+    return first

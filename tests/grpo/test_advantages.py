@@ -120,8 +120,8 @@ def test_cells_with_spread_by_hand() -> None:
 
 
 def test_rounding_is_no_spread() -> None:
-    rewards = torch.tensor([0.1 + 0.2, 0.3], dtype=torch.float64).view(2, 1, 1)
-    assert not informative_cells(rewards, torch.ones(1), 2).any()
+    rewards = torch.tensor([[0.1 + 0.2, 1.0], [0.3, 1.0 + 1e-9]], dtype=torch.float64)
+    assert not informative_cells(rewards[..., None], torch.ones(1), 2).any()
 
 
 @given(st.lists(SCORES, min_size=4 * K * 2, max_size=4 * K * 2), st.sampled_from([(1.0, 1.0), (1.0, 0.0), (2.0, 1.0)]))

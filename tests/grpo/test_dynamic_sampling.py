@@ -11,7 +11,9 @@ from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rankrl.grpo import Lists, Returns
 from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
+from rankrl.rewards import RankScores
 
 # ---- The stream ------------------------------------------------------------------------------------------------------
 
@@ -65,9 +67,10 @@ ROWS = [{"prompt": str(number)} for number in range(6)]
 
 
 class Sampler:
-    """Lists that name their prompt and their number, all told apart in `informative` groups: `calls` are the rounds.
+    """Lists that bear their prompt and their number. `calls` are the prompts of the batch and of each round.
 
-    The n-th group sampled is informative if the n-th of `answers` says so; from their end on, none is.
+    The n-th group that is sampled is informative, at its second rank, if the n-th of `answers` says so; from their end
+    on, none is.
     """
 
     def __init__(self, answers: list[bool]) -> None:
@@ -77,19 +80,27 @@ class Sampler:
 
     def __call__(self, rows: list[dict[str, Any]]) -> Rollout:
         prompts = [int(row["prompt"]) for row in rows]
-        assert [prompts[i] for i in range(0, len(prompts), G)] == prompts[1::G], "a group has one prompt"
+        assert prompts[::G] == prompts[1::G], "the lists of a group have one prompt"
         self.calls.append(prompts[::G])
         numbers = torch.arange(self.number, self.number + len(rows))
         self.number += len(rows)
         width = 1 + len(self.calls)  # every round is longer than the last
-        completions = numbers[:, None].expand(-1, width).contiguous()
-        own = {"prompt_ids": torch.tensor(prompts)[:, None], "completion_ids": completions, "number": numbers}
-        informative = torch.tensor([next(self.answers, False) for _ in range(len(rows) // G)])
-        return Rollout(own, {"returns": numbers[:, None].double()}, informative)
+        own = {
+            "prompt_ids": torch.tensor(prompts)[:, None].expand(-1, width),
+            "completion_ids": numbers[:, None].expand(-1, width),
+            "number": numbers,
+            "of the batch": torch.tensor(7),
+        }
+        seen = numbers[:, None].expand(-1, 2).numpy()
+        scores = RankScores(seen, seen, seen > 0, seen, seen, seen > 0)
+        values = numbers[:, None, None].expand(-1, 2, 1).double()
+        lists = Lists(values, values.sum(1), values[..., 0] > 0, numbers, G, scores)
+        informative = torch.tensor([[False, next(self.answers, False)] for _ in range(len(rows) // G)])
+        return Rollout(own, lists, Returns(lists.rewards, lists.totals), informative)
 
 
 def filled(answers: list[bool], places: int, max_rounds: int) -> tuple[Rollout, int, Sampler, DynamicSampling]:
-    sampling = DynamicSampling(ROWS, G, max_rounds, 0, Accelerator(cpu=True), {"completion_ids": -1})
+    sampling = DynamicSampling(ROWS, G, max_rounds, 0, Accelerator(cpu=True), {"prompt_ids": -2, "completion_ids": -1})
     sample = Sampler(answers)
     batch = sample([ROWS[place % len(ROWS)] for place in range(places) for _ in range(G)])
     result, rounds = sampling.fill(batch, sample)
@@ -117,11 +128,13 @@ def test_the_batch_agrees_with_loops(answers: list[bool], places: int, max_round
     assert [len(prompts) for prompts in sample.calls[1:]] == sizes
     assert (rounds, sampling.stream.cursor) == (len(sizes), sum(sizes))
     numbers = [G * group + member for group in groups for member in range(G)]
-    assert result.own["number"].tolist() == result.shared["returns"][:, 0].tolist() == numbers
-    assert result.own["completion_ids"][:, 0].tolist() == numbers, "what belongs to a list goes where it goes"
+    assert result.own["number"].tolist() == result.own["completion_ids"][:, 0].tolist() == numbers
     prompts = list(chain.from_iterable(sample.calls))
-    assert result.own["prompt_ids"][:, 0].tolist() == [prompts[group] for group in groups for _ in range(G)]
-    assert result.informative.tolist() == [group < len(answers) and answers[group] for group in groups]
+    assert result.own["prompt_ids"][:, -1].tolist() == [prompts[group] for group in groups for _ in range(G)]
+    assert result.returns.ranks[:, 1, 0].tolist() == result.lists.overflow.tolist() == numbers
+    assert result.lists.scores.ranked[:, 0].tolist() == numbers
+    assert result.lists.num_generations == G
+    assert result.groups.tolist() == [group < len(answers) and answers[group] for group in groups]
 
 
 def test_a_full_batch_draws_nothing_and_stays_as_it_is() -> None:
@@ -137,9 +150,11 @@ def test_the_last_places_keep_their_groups_when_the_rounds_are_over() -> None:
     assert [len(prompts) for prompts in sample.calls] == [4, 3, 2]
     assert rounds == 2
     assert result.own["number"].tolist() == [10, 11, 2, 3, 4, 5, 6, 7]
-    assert result.informative.tolist() == [True, True, False, False]
+    assert result.informative.tolist() == [[False, True], [False, True], [False, False], [False, False]]
+    assert result.own.keys() == {"prompt_ids", "completion_ids", "number"}, "what belongs to no list is left out"
     assert result.own["completion_ids"][0].tolist() == [10, 10, 10], "of the first round, one token longer"
     assert result.own["completion_ids"][2].tolist() == [2, 2, -1]
+    assert result.own["prompt_ids"][2].tolist() == [-2, 1, 1]
 
 
 def test_data_without_length_are_refused() -> None:

@@ -256,7 +256,8 @@ def test_several_rewards_by_rank(make_trainer) -> None:
     texts = [text.rstrip("\0") for text in LISTS]
     ids = [trainer.processing_class.encode(text) for text in texts]
     trainer._calculate_rewards(batch, [row["prompt"] for row in batch], texts, ids)
-    found = trainer._compare_lists("train")
+    lists = trainer._gather_lists(torch.ones(8, NUM_RANKS + 1).bool())
+    found = trainer.advantages(lists, trainer.returns(lists)).ranks
 
     letters, lengths = letters_reward(texts), [[float(len(text))] * NUM_RANKS for text in texts]
     sums = []
@@ -278,7 +279,8 @@ def test_by_rank_lists_without_a_score_are_left_out(make_trainer) -> None:
     trainer = make_trainer(reward_funcs=[sometimes_letters, sometimes_long], **settings)
     steps = train_on(trainer)
     assert math.isfinite(steps.logs[0]["loss"])
-    advantages = trainer._compare_lists("train")
+    lists = trainer._gather_lists(torch.ones(8, NUM_RANKS + 1).bool())
+    advantages = trainer.advantages(lists, trainer.returns(lists)).ranks
     assert advantages[4].tolist() == [0.0] * NUM_RANKS, "zz... is scored by nobody"
     assert advantages[6].abs().min() > 0, "o... is scored by its length"
 
