@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from itertools import chain
 from typing import Any
 
@@ -10,10 +12,12 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
 from rankrl.grpo import Lists, Returns
 from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
 from rankrl.rewards import RankScores
+from tests.grpo.conftest import NUM_RANKS
 
 # ---- The stream ------------------------------------------------------------------------------------------------------
 
@@ -160,3 +164,88 @@ def test_the_last_places_keep_their_groups_when_the_rounds_are_over() -> None:
 def test_data_without_length_are_refused() -> None:
     with pytest.raises(ValueError, match="a generator, have no length: further prompts are drawn by row number"):
         DynamicSampling((row for row in ROWS), G, 4, 0, Accelerator(cpu=True), {})
+
+
+# ---- The trainer -----------------------------------------------------------------------------------------------------
+
+PAYING = (1, 5)
+BATCH = {"per_device_train_batch_size": 8, "max_steps": 1}  # four prompts, two lists each
+
+
+def some_prompts_pay(prompts: list[str], completions: list[str], **columns: Any) -> list[list[float]]:
+    """Tells the lists of prompts 1 and 5 apart, at the first rank, and no others."""
+    return [[float(i) * (number_of(prompt) in PAYING), 1.0, 0.0] for i, prompt in enumerate(prompts)]
+
+
+def nothing_pays(completions: list[str], **columns: Any) -> list[list[float]]:
+    return [[0.0, 1.0, 0.0] for _ in completions]
+
+
+def number_of(prompt: str) -> int:
+    return int(re.search(r"\d", prompt).group())
+
+
+def trained_on(trainer: Any) -> dict[str, torch.Tensor]:
+    """The lists of the last generation, in the shuffled order that they are trained in."""
+    names = trainer._buffered_inputs[0].keys() - {"num_items_in_batch"}
+    return {name: torch.cat([part[name] for part in trainer._buffered_inputs]) for name in names}
+
+
+def prompts_in(trainer: Any) -> list[int]:
+    return sorted(number_of(text) for text in trainer.processing_class.batch_decode(trained_on(trainer)["prompt_ids"]))
+
+
+def test_what_the_trainer_draws_by_loops(make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=some_prompts_pay, dynamic_sampling_rounds=50, **BATCH)
+    held = list(trainer._get_train_sampler())[: 4 * G : G]  # row numbers, and numbers in the prompts
+    stream, sampled, rounds = PromptStream(8, trainer.args.seed), list(held), 0
+    while empty := [place for place, number in enumerate(held) if number not in PAYING]:
+        drawn = stream.draw(len(empty))
+        rounds, sampled = rounds + 1, sampled + drawn
+        for place, number in zip(empty, [number for number in drawn if number in PAYING], strict=False):
+            held[place] = number
+    trainer.train()
+    assert prompts_in(trainer) == sorted(held * G)
+    log = trainer.state.log_history[0]
+    assert rounds > 1, "or there is little to see"
+    assert (log["sampling_rounds"], log["num_lists"]) == (rounds, G * len(sampled))
+    paying = sum(number in PAYING for number in sampled) / len(sampled)
+    assert log["informative/all"] == pytest.approx(paying / NUM_RANKS)
+    assert log["informative_trained/all"] == pytest.approx(1 / NUM_RANKS)
+
+
+@pytest.mark.parametrize("settings", [{}, {"preset": "dapo", "mask_truncated_completions": False, "beta": 0.1}])
+def test_what_belongs_to_a_list_stays_with_it(settings: dict[str, Any], make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=some_prompts_pay, **{**BATCH, "dynamic_sampling_rounds": 50, **settings})
+    reference = AutoModelForCausalLM.from_pretrained(trainer.model.config._name_or_path)
+    trainer.train()
+    assert trainer._dynamic_sampling.stream.cursor > 0
+    lists = trained_on(trainer)
+    ids = torch.cat([lists["prompt_ids"], lists["completion_ids"]], 1)
+    mask = torch.cat([lists["prompt_mask"], lists["completion_mask"]], 1)
+    width = lists["completion_ids"].shape[1]
+    log_probs = reference(ids, attention_mask=mask).logits[:, -width - 1 : -1].log_softmax(-1)
+    expected = log_probs.gather(2, lists["completion_ids"][..., None])[..., 0]
+    there = lists["completion_mask"].bool()
+    torch.testing.assert_close(lists["ref_per_token_logps"][there], expected[there], rtol=1e-4, atol=1e-4)
+    assert torch.equal(lists["unit_ids"] >= 0, there)
+    assert trainer._buffered_inputs[0]["num_items_in_batch"] == there.sum()
+    # Two lists that differ stand 1/sqrt(2) deviations from their mean.
+    first = lists["advantages"][:, 0][there.any(1)]
+    assert first.abs().tolist() == pytest.approx([math.sqrt(0.5)] * len(first), abs=1e-3)
+
+
+def test_at_the_bound_the_batch_keeps_what_it_has(make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=nothing_pays, dynamic_sampling_rounds=2, **BATCH)
+    own = sorted(list(trainer._get_train_sampler())[: 4 * G])
+    trainer.train()
+    assert prompts_in(trainer) == own
+    log = trainer.state.log_history[0]
+    assert (log["sampling_rounds"], log["num_lists"], log["informative_trained/all"]) == (2, 3 * 4 * G, 0)
+
+
+def test_without_dynamic_sampling_no_prompt_is_drawn(make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=nothing_pays, **{**BATCH, "max_steps": 2})
+    trainer.train()
+    assert [log["num_lists"] for log in trainer.state.log_history[:2]] == [4 * G, 8 * G]
+    assert "sampling_rounds" not in trainer.state.log_history[0]
