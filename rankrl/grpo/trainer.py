@@ -223,7 +223,12 @@ class RankGRPOTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.args.aggregation == "trl":
             by_token = place_units(inputs["advantages"], inputs["unit_ids"])  # (B, T)
-            return super()._compute_loss(model, {**inputs, "advantages": by_token})
+            loss = super()._compute_loss(model, {**inputs, "advantages": by_token})
+            tokens = self._tokens(inputs, *self._policy_pass)
+            _, metrics = self.loss(tokens)  # for the log alone, in which TRL says what its own loss clips
+            del metrics["clipped"]
+            self._log_loss(tokens, metrics)
+            return loss
         log_probs, entropies, aux_loss = self._get_per_token_logps_and_entropies(
             model,
             torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
@@ -240,6 +245,12 @@ class RankGRPOTrainer(GRPOTrainer):
             loss = loss + self.router_aux_loss_coef * aux_loss
             self._metrics[mode]["aux_loss"].append(self.accelerator.gather_for_metrics(aux_loss).mean().item())
         return loss / (self.current_gradient_accumulation_steps if mode == "train" else 1)
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, compute_entropy: bool = False, **kwargs: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
+        if compute_entropy:  # the pass of a loss: where that is TRL's, the log wants to know too
+            self._policy_pass = [values.detach() for values in found[:2]]
+        return found
 
     def _tokens(self, inputs: dict[str, Any], log_probs: Tensor, entropies: Tensor) -> Tokens:
         return Tokens(
