@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
+import sys
 from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +22,7 @@ from transformers import AutoModelForCausalLM
 from rankrl.grpo import Lists, Returns
 from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
 from rankrl.rewards import RankScores
+from tests.conftest import REPOSITORY
 from tests.grpo.conftest import NUM_RANKS
 
 # ---- The stream ------------------------------------------------------------------------------------------------------
@@ -161,6 +167,22 @@ def test_the_last_places_keep_their_groups_when_the_rounds_are_over() -> None:
     assert result.own["prompt_ids"][2].tolist() == [-2, 1, 1]
 
 
+@given(st.integers(1, 9), st.integers(2, 6), st.integers(1, 6))
+def test_a_round_is_divided_evenly(missing: int, num_generations: int, processes: int) -> None:
+    shares = []
+    for index in range(processes):
+        place = SimpleNamespace(num_processes=processes, process_index=index)
+        sampling = DynamicSampling(ROWS, num_generations, 4, 0, place, {})
+        shares.append(sampling._further_rows(missing))
+    assert len({len(share) for share in shares}) == 1
+    lists = [row["prompt"] for row in chain.from_iterable(shares)]
+    groups = [lists[i : i + num_generations] for i in range(0, len(lists), num_generations)]
+    assert all(len(group) == num_generations and len(set(group)) == 1 for group in groups), "no group is cut"
+    assert missing <= len(groups) < missing + processes
+    one_fewer = (len(groups) - 1) * num_generations
+    assert len(groups) == missing or one_fewer % processes, "no prompt more than it takes"
+
+
 def test_data_without_length_are_refused() -> None:
     with pytest.raises(ValueError, match="a generator, have no length: further prompts are drawn by row number"):
         DynamicSampling((row for row in ROWS), G, 4, 0, Accelerator(cpu=True), {})
@@ -221,6 +243,12 @@ def test_what_belongs_to_a_list_stays_with_it(settings: dict[str, Any], make_tra
     trainer.train()
     assert trainer._dynamic_sampling.stream.cursor > 0
     lists = trained_on(trainer)
+    require_whole(lists, reference)
+    assert trainer._buffered_inputs[0]["num_items_in_batch"] == lists["completion_mask"].sum()
+
+
+def require_whole(lists: dict[str, torch.Tensor], reference: Any) -> None:
+    """Log-probabilities, units and advantages are those of the tokens; of two that differ, they are +-1/sqrt(2)."""
     ids = torch.cat([lists["prompt_ids"], lists["completion_ids"]], 1)
     mask = torch.cat([lists["prompt_mask"], lists["completion_mask"]], 1)
     width = lists["completion_ids"].shape[1]
@@ -229,9 +257,7 @@ def test_what_belongs_to_a_list_stays_with_it(settings: dict[str, Any], make_tra
     there = lists["completion_mask"].bool()
     torch.testing.assert_close(lists["ref_per_token_logps"][there], expected[there], rtol=1e-4, atol=1e-4)
     assert torch.equal(lists["unit_ids"] >= 0, there)
-    assert trainer._buffered_inputs[0]["num_items_in_batch"] == there.sum()
-    # Two lists that differ stand 1/sqrt(2) deviations from their mean.
-    first = lists["advantages"][:, 0][there.any(1)]
+    first = lists["advantages"][:, 0]  # every list has a first rank
     assert first.abs().tolist() == pytest.approx([math.sqrt(0.5)] * len(first), abs=1e-3)
 
 
@@ -249,3 +275,35 @@ def test_without_dynamic_sampling_no_prompt_is_drawn(make_trainer) -> None:
     trainer.train()
     assert [log["num_lists"] for log in trainer.state.log_history[:2]] == [4 * G, 8 * G]
     assert "sampling_rounds" not in trainer.state.log_history[0]
+
+
+def test_two_processes_share_what_one_of_them_found(policy_dir: Path, tmp_path: Path) -> None:
+    """Four lists each, of two prompts; the lists of process 1 all earn the same.
+
+    Of the two prompts of the first round, each process samples one: one is informative. The prompt of the second round
+    is shared, one list each, and so informative.
+    """
+    launch = [
+        "accelerate.commands.launch",
+        "--config_file",
+        "accelerate_configs/multi_cpu.yaml",
+        "--main_process_port=0",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, "tests/grpo/sampling_by_two.py", str(policy_dir), str(tmp_path)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = [torch.load(tmp_path / f"process_{index}.pt", weights_only=True) for index in range(2)]
+    log = seen[0]["log"]
+    assert (log["sampling_rounds"], log["num_lists"], log["informative_trained/all"]) == (2, 8 + 4 + 2, 1 / NUM_RANKS)
+    assert [process["cursor"] for process in seen] == [3, 3]
+    for process in seen:
+        assert len(process["lists"]["completion_ids"]) == 4
+        require_whole(process["lists"], AutoModelForCausalLM.from_pretrained(policy_dir))
+    for name, value in seen[0]["weights"].items():
+        assert torch.equal(value, seen[1]["weights"][name])
