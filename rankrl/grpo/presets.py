@@ -84,8 +84,8 @@ PRESETS: dict[str, Preset] = {
         {**_USUAL, **_clip(0.2, None, 0.0), **_NO_SHAPE},
     ),
     "dapo": Preset(
-        "arXiv 2503.14476: tokens weigh alike, clip range 0.2 / 0.28, cut lists are left out, dynamic sampling (ten "
-        "batches at most, as in its code), no KL",
+        "arXiv 2503.14476: tokens weigh alike, clip range 0.2 / 0.28, cut lists are left out, dynamic sampling (in "
+        "its code ten batches at most), no KL",
         _lists("token", "dapo"),
         {
             **_USUAL,
