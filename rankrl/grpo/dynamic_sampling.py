@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import pad
 
+from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.credit import Lists, Returns
 
 _OWN_STREAM = 1  # beside the seed: further prompts come in another order than those of the batches
@@ -89,9 +90,8 @@ class DynamicSampling:
 
     Args:
         rows: the training data by row number.
-        num_generations: G.
-        max_rounds: rounds at most; the places that are then left keep their groups.
-        seed: of the run.
+        args: the settings: `num_generations` is G; after `dynamic_sampling_rounds` rounds, the places that are left
+            keep their groups; `seed`.
         accelerator: the processes.
         padding: by name, the value that short rows are padded with; 0 where it is not given.
 
@@ -103,25 +103,20 @@ class DynamicSampling:
     """
 
     def __init__(
-        self,
-        rows: Sequence[dict[str, Any]],
-        num_generations: int,
-        max_rounds: int,
-        seed: int,
-        accelerator: Accelerator,
-        padding: dict[str, int],
+        self, rows: Sequence[dict[str, Any]], args: RankGRPOConfig, accelerator: Accelerator, padding: dict[str, int]
     ) -> None:
         if not hasattr(rows, "__len__"):
             raise ValueError(
-                f"dynamic_sampling_rounds is {max_rounds}, but the training data, a {type(rows).__name__}, have no "
-                "length: further prompts are drawn by row number. Use a Dataset, or set dynamic_sampling_rounds to 0."
+                f"dynamic_sampling_rounds is {args.dynamic_sampling_rounds}, but the training data, a "
+                f"{type(rows).__name__}, have no length: further prompts are drawn by row number. Use a Dataset, or "
+                "set dynamic_sampling_rounds to 0."
             )
         self.rows = rows
-        self.num_generations = num_generations
-        self.max_rounds = max_rounds
+        self.num_generations = args.num_generations
+        self.max_rounds = args.dynamic_sampling_rounds
         self.accelerator = accelerator
         self.padding = padding
-        self.stream = PromptStream(len(rows), seed)
+        self.stream = PromptStream(len(rows), args.seed)
 
     def fill(self, batch: Rollout, sample: Callable[[list[dict[str, Any]]], Rollout]) -> tuple[Rollout, int]:
         """Fill the places of groups without spread.

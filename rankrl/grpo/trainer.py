@@ -9,6 +9,7 @@ and compute the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
-from rankrl.grpo.rank_log import RankLog
+from rankrl.grpo.rank_log import RankLog, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards
 from rankrl.grpo.segments import LineTable, segment_ranks
+from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
 
 _STATE_FILE = "rank_grpo_state_{process}.pt"
@@ -74,20 +76,15 @@ class RankGRPOTrainer(GRPOTrainer):
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
-        self._num_lists = 0  # sampled in training, over all processes
-        self._dynamic_sampling = self._make_dynamic_sampling() if args.dynamic_sampling_rounds else None
+        self._clock = StepClock(self.accelerator.device)
+        self.add_callback(self._clock)
+        self._num_lists = 0  # sampled in training, by all processes
+        self._dynamic_sampling = None
+        if args.dynamic_sampling_rounds:
+            pad = self._tokenizer.pad_token_id
+            padding = {"prompt_ids": pad, "completion_ids": pad, "unit_ids": -1}
+            self._dynamic_sampling = DynamicSampling(self.train_dataset, args, self.accelerator, padding)
         self._check_reference()
-
-    def _make_dynamic_sampling(self) -> DynamicSampling:
-        padding = dict.fromkeys(("prompt_ids", "completion_ids"), self._tokenizer.pad_token_id)
-        return DynamicSampling(
-            self.train_dataset,
-            self.num_generations,
-            self.args.dynamic_sampling_rounds,
-            self.args.seed,
-            self.accelerator,
-            {**padding, "unit_ids": -1},
-        )
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
 
@@ -96,42 +93,39 @@ class RankGRPOTrainer(GRPOTrainer):
             return self._tokenizer(prompts, add_special_tokens=False)["input_ids"], None, {}
         return super()._tokenize_prompts(prompts)
 
+    def _generate(self, prompts: list) -> Any:
+        with self._phase("generate"):
+            return super()._generate(prompts)
+
     def _calculate_rewards(self, inputs: list, prompts: list, completions: list, completion_ids_list: list) -> Tensor:
-        # Rewards read the very tokens that credit is placed on, whatever TRL's own decoding makes of them.
-        texts = self._tokenizer.batch_decode(
-            completion_ids_list, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        answers = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
-        self._totals = super()._calculate_rewards(inputs, prompts, answers, completion_ids_list)  # (N, F)
-        return self._totals
+        with self._phase("reward"):
+            # They read the very tokens that credit is placed on, whatever TRL's own decoding makes of them.
+            texts = self._tokenizer.batch_decode(
+                completion_ids_list, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            answers = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
+            self._totals = super()._calculate_rewards(inputs, prompts, answers, completion_ids_list)  # (N, F)
+            return self._totals
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
         rollout = self._roll_out(inputs)
-        if self._dynamic_sampling and self.model.training:
-            rollout = self._fill(self._dynamic_sampling, rollout)
-        advantages = self.advantages(rollout.lists, rollout.returns).with_penalties(rollout.lists, self.args)
-
-        output, num_ranks = rollout.own, self.args.num_ranks
-        start = self.accelerator.process_index * len(inputs)
-        own = slice(start, start + len(inputs))
-        num_units = max(int(output["unit_ids"].max()), num_ranks) + 1
-        present = unit_present(output["unit_ids"], output["completion_mask"], num_units)
-        output["advantages"] = advantages.by_unit(own, present)  # (B, U)
-        if self.args.kl_cells == "informative":
-            informative = rollout.informative.repeat_interleave(rollout.lists.num_generations, 0)[own]  # (B, K)
-            output["kl_units"] = units_to_hold(output["advantages"], informative)  # (B, U)
-        return output
+        with self._phase("credit"):
+            if self._dynamic_sampling and self.model.training:
+                rollout = self._fill(self._dynamic_sampling, rollout)
+            return rollout.own | self._credit(rollout)
 
     def _roll_out(self, inputs: list) -> Rollout:
         """Sample and score a list for each row, and log what all processes see of them."""
-        output = super()._generate_and_score_completions(inputs)
-        mask, num_ranks = output["completion_mask"], self.args.num_ranks
-        unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)  # (B, T)
-        lists = self._gather_lists(unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1))
-        returns = self.returns(lists)
-        informative = self.informative(lists, returns)
-        self._log_lists(lists, returns, informative)
-        return Rollout({**output, "unit_ids": unit_ids}, lists, returns, informative)
+        with self._phase("other"):
+            output = super()._generate_and_score_completions(inputs)
+        with self._phase("credit"):
+            mask, num_ranks = output["completion_mask"], self.args.num_ranks
+            unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)  # (B, T)
+            lists = self._gather_lists(unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1))
+            returns = self.returns(lists)
+            informative = self.informative(lists, returns)
+            self._log_lists(lists, returns, informative)
+            return Rollout({**output, "unit_ids": unit_ids}, lists, returns, informative)
 
     def _fill(self, sampling: DynamicSampling, batch: Rollout) -> Rollout:
         """Groups without spread make room for groups of further prompts."""
@@ -140,6 +134,19 @@ class RankGRPOTrainer(GRPOTrainer):
         self._metrics["train"]["sampling_rounds"].append(rounds)
         self._rank_logs["train"].add_values("informative_trained", filled.informative.cpu())
         return replace(filled, own={**filled.own, "num_items_in_batch": tokens})
+
+    def _credit(self, rollout: Rollout) -> dict[str, Tensor]:
+        """`advantages` `(B, U)` of the lists of this process and, where not all count, `kl_units` `(B, U)`."""
+        unit_ids, mask = rollout.own["unit_ids"], rollout.own["completion_mask"]
+        start = self.accelerator.process_index * len(mask)
+        own = slice(start, start + len(mask))
+        advantages = self.advantages(rollout.lists, rollout.returns).with_penalties(rollout.lists, self.args)
+        present = unit_present(unit_ids, mask, max(int(unit_ids.max()), self.args.num_ranks) + 1)
+        by_unit = advantages.by_unit(own, present)
+        if self.args.kl_cells == "all":
+            return {"advantages": by_unit}
+        informative = rollout.informative.repeat_interleave(rollout.lists.num_generations, 0)
+        return {"advantages": by_unit, "kl_units": units_to_hold(by_unit, informative[own])}
 
     def _gather_lists(self, present: Tensor) -> Lists:
         """What is known of the lists of all processes, from the `(B, U)` units of this one."""
@@ -247,8 +254,9 @@ class RankGRPOTrainer(GRPOTrainer):
         return loss / (self.current_gradient_accumulation_steps if mode == "train" else 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, compute_entropy: bool = False, **kwargs: Any) -> Any:
-        found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
-        if compute_entropy:  # the pass of a loss: where that is TRL's, the log wants to know too
+        with self._phase("update" if compute_entropy else "log_probs"):  # a loss asks for entropies
+            found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
+        if compute_entropy:  # where the loss is TRL's, the log wants to know too
             self._policy_pass = [values.detach() for values in found[:2]]
         return found
 
@@ -279,6 +287,9 @@ class RankGRPOTrainer(GRPOTrainer):
 
     # ---- Logging --------------------------------------------------------------------------------------------------
 
+    def _phase(self, name: str) -> AbstractContextManager[None]:
+        return self._clock.phase(name) if self.model.training else nullcontext()
+
     def _gather(self, values: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(values)
         dtype = self._float if tensor.is_floating_point() else tensor.dtype
@@ -298,27 +309,24 @@ class RankGRPOTrainer(GRPOTrainer):
         self._rank_logs[mode].add_lists(lists, summed, informative)
 
     def _log_loss(self, tokens: Tokens, metrics: dict[str, Tensor]) -> None:
-        num_units = tokens.advantages.shape[1]
-        present = unit_present(tokens.unit_ids, tokens.mask, num_units)
-        entropy = unit_mean(tokens.entropies.detach(), tokens.unit_ids, tokens.mask, num_units)
-        by_rank = {name: values for name, values in {**metrics, "entropy": entropy}.items() if name != "present"}
-        rows = [present.to(self._float), *(values.to(self._float) * present for values in by_rank.values())]
-        sums = torch.stack([row[:, : self.args.num_ranks].sum(0) for row in rows])
-        counts, *sums = self.accelerator.reduce(sums, reduction="sum").cpu().numpy()
-        log = self._rank_logs["train" if self.model.training else "eval"]
-        for name, values in zip(by_rank, sums, strict=True):
-            log.add(name, values, counts)
+        with self._phase("credit"):
+            sums = sums_by_rank(tokens, metrics, self.args.num_ranks, self._float)
+            counts, *totals = self.accelerator.reduce(torch.stack(list(sums.values())), reduction="sum").cpu().numpy()
+            log = self._rank_logs["train" if self.model.training else "eval"]
+            for name, values in zip(list(sums)[1:], totals, strict=True):
+                log.add(name, values, counts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
-        rank_log = self._rank_logs[mode]
-        prefix = "eval_" if mode == "eval" else ""
-        logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
-        if self.accelerator.is_main_process and rank_log.vectors():
-            rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
-        rank_log.clear()
         if mode == "train":
-            logs["num_lists"] = self._num_lists
+            logs.update(self._clock.take(), num_lists=self._num_lists)
+        with self._phase("credit"):
+            rank_log = self._rank_logs[mode]
+            prefix = "eval_" if mode == "eval" else ""
+            logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
+            if self.accelerator.is_main_process and rank_log.vectors():
+                rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
+            rank_log.clear()
         super().log(logs, start_time)
 
     # ---- Exact resume, and the reference --------------------------------------------------------------------------

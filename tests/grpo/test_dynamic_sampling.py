@@ -76,6 +76,10 @@ G = 2  # lists of a prompt
 ROWS = [{"prompt": str(number)} for number in range(6)]
 
 
+def settings(rounds: int, num_generations: int = G) -> Any:
+    return SimpleNamespace(dynamic_sampling_rounds=rounds, num_generations=num_generations, seed=0)
+
+
 class Sampler:
     """Lists that bear their prompt and their number. `calls` are the prompts of the batch and of each round.
 
@@ -110,7 +114,9 @@ class Sampler:
 
 
 def filled(answers: list[bool], places: int, max_rounds: int) -> tuple[Rollout, int, Sampler, DynamicSampling]:
-    sampling = DynamicSampling(ROWS, G, max_rounds, 0, Accelerator(cpu=True), {"prompt_ids": -2, "completion_ids": -1})
+    sampling = DynamicSampling(
+        ROWS, settings(max_rounds), Accelerator(cpu=True), {"prompt_ids": -2, "completion_ids": -1}
+    )
     sample = Sampler(answers)
     batch = sample([ROWS[place % len(ROWS)] for place in range(places) for _ in range(G)])
     result, rounds = sampling.fill(batch, sample)
@@ -172,7 +178,7 @@ def test_a_round_is_divided_evenly(missing: int, num_generations: int, processes
     shares = []
     for index in range(processes):
         place = SimpleNamespace(num_processes=processes, process_index=index)
-        sampling = DynamicSampling(ROWS, num_generations, 4, 0, place, {})
+        sampling = DynamicSampling(ROWS, settings(4, num_generations), place, {})
         shares.append(sampling._further_rows(missing))
     assert len({len(share) for share in shares}) == 1
     lists = [row["prompt"] for row in chain.from_iterable(shares)]
@@ -185,7 +191,7 @@ def test_a_round_is_divided_evenly(missing: int, num_generations: int, processes
 
 def test_data_without_length_are_refused() -> None:
     with pytest.raises(ValueError, match="a generator, have no length: further prompts are drawn by row number"):
-        DynamicSampling((row for row in ROWS), G, 4, 0, Accelerator(cpu=True), {})
+        DynamicSampling((row for row in ROWS), settings(4), Accelerator(cpu=True), {})
 
 
 # ---- The trainer -----------------------------------------------------------------------------------------------------

@@ -311,15 +311,3 @@ def test_off_policy_it_does(make_trainer, recwarn: pytest.WarningsRecorder) -> N
 def test_rank_credit_under_the_ratio_of_a_list_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="the credit of its ranks collapses to their mean"):
         config(ratio="sequence")
-
-
-def accumulated(make_trainer, steps: int, **settings: Any) -> dict[str, torch.Tensor]:
-    sizes = {"per_device_train_batch_size": 8 // steps, "gradient_accumulation_steps": steps}
-    return train_on(make_trainer(f"by {steps}", **{**ON_POLICY, **sizes}, **settings)).gradients[0]
-
-
-@pytest.mark.parametrize("steps", [2, 4])
-def test_accumulation_leaves_our_gradient_and_changes_that_of_the_released_code(steps: int, make_trainer) -> None:
-    official = {"preset": "rank_grpo_official"}
-    assert gap(accumulated(make_trainer, steps), accumulated(make_trainer, 1)) < 1e-5
-    assert gap(accumulated(make_trainer, steps, **official), accumulated(make_trainer, 1, **official)) > 1e-3
