@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
@@ -26,7 +27,7 @@ from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
-from rankrl.grpo.ranked_rewards import RankedRewards
+from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
@@ -151,16 +152,12 @@ class RankGRPOTrainer(GRPOTrainer):
     def _gather_lists(self, present: Tensor) -> Lists:
         """What is known of the lists of all processes, from the `(B, U)` units of this one."""
         num_ranks = self.args.num_ranks
-        rewards = np.full((len(present), num_ranks, len(self.reward_funcs)), np.nan)
-        for i, function in enumerate(self.reward_funcs):
-            if isinstance(function, RankedRewards) and function.values is not None:
-                rewards[:, :, i] = function.values
         # Alike on every process whether there are scores.
         scores = next((f.scores for f in self.reward_funcs if isinstance(f, RankedRewards) and f.scores), None)
         if scores is not None:
             scores = RankScores(*(self._gather(getattr(scores, f.name)).cpu().numpy() for f in fields(scores)))
         return Lists(
-            rewards=self._gather(rewards),
+            rewards=self._gather(rewards_by_rank(self.reward_funcs, len(present), num_ranks)),
             totals=self._totals.to(self._float),
             present=self._gather(present[:, :num_ranks]),
             overflow=self._gather(present[:, num_ranks + 1 :].sum(1)),
@@ -364,7 +361,8 @@ class RankGRPOTrainer(GRPOTrainer):
                 "trainer, with save_only_model=True, or by another number of processes. Start a new run from its "
                 "weights (`model_name_or_path`) instead of resuming it."
             )
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)  # it does not know `cpu:0`, one of several
+        state = send_to_device(saved, self.accelerator.device)
         self._step, self._buffered_inputs, self._num_lists = state["step"], state["lists"], state["num_lists"]
         if self._dynamic_sampling:
             self._dynamic_sampling.stream.cursor = state.get("cursor", 0)

@@ -90,6 +90,7 @@ def rank_trainer(
     policy_dir: Path,
     output_dir: Path,
     *,
+    trainer_class: type[RankGRPOTrainer] = RankGRPOTrainer,
     model: Any = None,
     reward_funcs: Any = letters_reward,
     peft_config: Any = None,
@@ -102,7 +103,7 @@ def rank_trainer(
     `columns` are further columns of the data set, eight values each.
     """
     defaults = {**SETTINGS, "output_dir": str(output_dir), "num_ranks": NUM_RANKS}
-    return RankGRPOTrainer(
+    return trainer_class(
         AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
         reward_funcs,
         RankGRPOConfig(**{**defaults, **settings}),

@@ -31,6 +31,19 @@ def test_advantages_agree_with_loops(seed: int, scale: str) -> None:
                 assert advantages[3 * group + i, rank].item() == pytest.approx((cell[i] - mean) / spread, abs=1e-9)
 
 
+def test_scales_by_hand() -> None:
+    returns = torch.tensor([[0.0], [2.0], [0.0], [4.0]], dtype=torch.float64)  # two prompts: means 1 and 2
+    batch = math.sqrt((1.5**2 + 0.5**2 + 1.5**2 + 2.5**2) / 3) + 1e-4  # around 1.5
+    one, two = math.sqrt(2) + 1e-4, math.sqrt(8) + 1e-4
+    expected = {
+        "group": [-1 / one, 1 / one, -2 / two, 2 / two],
+        "batch": [-1 / batch, 1 / batch, -2 / batch, 2 / batch],
+        "none": [-1, 1, -2, 2],
+    }
+    for scale, values in expected.items():
+        assert rank_advantages(returns, 2, scale)[:, 0].tolist() == pytest.approx(values), scale
+
+
 def test_a_list_without_score_is_left_out() -> None:
     returns = torch.tensor([[1.0], [3.0], [math.nan]], dtype=torch.float64)
     root = math.sqrt(2) + 1e-4

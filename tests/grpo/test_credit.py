@@ -98,16 +98,12 @@ def test_ranks_that_nothing_moves_are_not_held() -> None:
 # ---- A trainer of one's own ------------------------------------------------------------------------------------------
 
 
-def as_sole_class(monkeypatch: pytest.MonkeyPatch, trainer: type[RankGRPOTrainer]) -> None:
-    monkeypatch.setattr("tests.grpo.conftest.RankGRPOTrainer", trainer)
-
-
 ONE_STEP = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 19, "max_steps": 1}
 PLAIN = {**ONE_STEP, "max_grad_norm": 0.0, "optim": "sgd", "beta": 0.0}
 
 
 @pytest.mark.parametrize("method", ["returns", "advantages", "loss"])
-def test_what_is_overridden_is_used(method: str, make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_overridden_is_used(method: str, make_trainer) -> None:
     """Twice the returns, not scaled, are twice the advantages, are twice the loss: twice the gradient."""
 
     class Doubled(RankGRPOTrainer):
@@ -126,14 +122,13 @@ def test_what_is_overridden_is_used(method: str, make_trainer, monkeypatch: pyte
 
     plain = {**PLAIN, "scale_rewards": "none", "early_stop_penalty": 0.0, "overflow_penalty": 0.0}
     once = train_on(make_trainer("once", **plain))
-    as_sole_class(monkeypatch, DoubledLoss if method == "loss" else Doubled)
-    twice = train_on(make_trainer("twice", **plain))
+    twice = train_on(make_trainer("twice", trainer_class=DoubledLoss if method == "loss" else Doubled, **plain))
     assert gap(twice.gradients[0], {name: 2 * value for name, value in once.gradients[0].items()}) < 1e-5
     assert twice.logs[0]["return/all"] == pytest.approx(once.logs[0]["return/all"] * (2 if method == "returns" else 1))
     assert ("advantage/1-3" in twice.logs[0]) == (method == "loss"), "metrics of one's own are logged by rank"
 
 
-def test_the_loss_is_told_which_units_to_hold(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_is_told_which_units_to_hold(make_trainer) -> None:
     held = []
 
     class Seen(RankGRPOTrainer):
@@ -144,21 +139,20 @@ def test_the_loss_is_told_which_units_to_hold(make_trainer, monkeypatch: pytest.
     def first_rank_pays(completions: list[str], **columns: Any) -> list[list[float]]:
         return [[float(len(text)), 1.0, 0.0] for text in completions]
 
-    as_sole_class(monkeypatch, Seen)
-    train_on(make_trainer("all", reward_funcs=first_rank_pays, **ONE_STEP))
-    train_on(make_trainer("some", reward_funcs=first_rank_pays, kl_cells="informative", **ONE_STEP))
+    settings = {**ONE_STEP, "trainer_class": Seen, "reward_funcs": first_rank_pays}
+    train_on(make_trainer("all", **settings))
+    train_on(make_trainer("some", **settings, kl_cells="informative"))
     assert held[0] is None
     assert held[1].tolist() == [[True, False, False, True, True]] * 8  # ranks, end token, the one line too many
 
 
-def test_a_loss_that_trl_would_not_use_is_refused(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_trl_would_not_use_is_refused(make_trainer) -> None:
     class Own(RankGRPOTrainer):
         def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             return tokens.log_probs.mean(), {}
 
-    as_sole_class(monkeypatch, Own)
     with pytest.raises(ValueError, match="Own brings a loss of its own, but aggregation is 'trl'"):
-        make_trainer(preset="grpo")
+        make_trainer(preset="grpo", trainer_class=Own)
 
 
 def test_the_settings_are_those_of_the_config() -> None:

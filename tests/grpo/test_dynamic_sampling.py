@@ -283,20 +283,14 @@ def test_without_dynamic_sampling_no_prompt_is_drawn(make_trainer) -> None:
     assert "sampling_rounds" not in trainer.state.log_history[0]
 
 
-def test_two_processes_share_what_one_of_them_found(policy_dir: Path, tmp_path: Path) -> None:
-    """Four lists each, of two prompts; the lists of process 1 all earn the same.
-
-    Of the two prompts of the first round, each process samples one: one is informative. The prompt of the second round
-    is shared, one list each, and so informative.
-    """
-    launch = [
-        "accelerate.commands.launch",
-        "--config_file",
-        "accelerate_configs/multi_cpu.yaml",
-        "--main_process_port=0",
-    ]
+@pytest.fixture(scope="module")
+def by_two(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What two processes, joined by gloo, have seen: by run, one each."""
+    output = tmp_path_factory.mktemp("two")
+    config = ["--config_file", "accelerate_configs/multi_cpu.yaml", "--main_process_port=0"]
+    program = ["accelerate.commands.launch", *config, "tests/grpo/sampling_by_two.py", policy_dir, output]
     done = subprocess.run(
-        [sys.executable, "-m", *launch, "tests/grpo/sampling_by_two.py", str(policy_dir), str(tmp_path)],
+        [sys.executable, "-m", *program],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -304,12 +298,29 @@ def test_two_processes_share_what_one_of_them_found(policy_dir: Path, tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    seen = [torch.load(tmp_path / f"process_{index}.pt", weights_only=True) for index in range(2)]
-    log = seen[0]["log"]
+    runs = ("straight", "resumed")
+    return {run: [torch.load(output / f"{run}_{i}.pt", weights_only=True) for i in range(2)] for run in runs}
+
+
+def test_two_processes_share_what_one_of_them_finds(by_two: dict[str, list], policy_dir: Path) -> None:
+    """Four lists each, of two prompts; the lists of process 1 all earn the same.
+
+    Of the two prompts of the first round, each process samples one: one is informative. The prompt of the second round
+    is shared, one list each, and so informative.
+    """
+    seen = by_two["straight"]
+    log = seen[0]["logs"][0]
     assert (log["sampling_rounds"], log["num_lists"], log["informative_trained/all"]) == (2, 8 + 4 + 2, 1 / NUM_RANKS)
-    assert [process["cursor"] for process in seen] == [3, 3]
+    assert log["informative/all"] == pytest.approx(4 / 7 / NUM_RANKS)
+    assert [process["cursor"] for process in seen] == [2 * 3, 2 * 3]  # two steps
     for process in seen:
         assert len(process["lists"]["completion_ids"]) == 4
         require_whole(process["lists"], AutoModelForCausalLM.from_pretrained(policy_dir))
-    for name, value in seen[0]["weights"].items():
-        assert torch.equal(value, seen[1]["weights"][name])
+
+
+def test_two_processes_resume_where_they_were(by_two: dict[str, list]) -> None:
+    for straight, resumed in zip(*by_two.values(), strict=True):
+        assert straight["cursor"] == resumed["cursor"]
+        assert straight["logs"][1]["num_lists"] == resumed["logs"][1]["num_lists"] == 2 * 14
+        for other in (resumed, by_two["straight"][0]):
+            assert all(torch.equal(value, other["weights"][name]) for name, value in straight["weights"].items())
