@@ -58,6 +58,15 @@ class Returns:
     ranks: Tensor
     lists: Tensor
 
+    def checked(self, lists: Lists) -> Returns:
+        """These, if they are the returns of the lists.
+
+        Raises:
+            ValueError: if they are not, by their shapes.
+        """
+        _require_shapes(self, {"ranks": lists.rewards.shape, "lists": lists.totals.shape})
+        return self
+
 
 @dataclass(frozen=True)
 class Advantages:
@@ -94,7 +103,8 @@ class Advantages:
             ValueError: if these are not the advantages of the lists, by their shapes; for a `repeat_penalty` where no
                 reward function says which items a list names.
         """
-        self._require_one_for_each(lists)
+        one_each = lists.overflow.shape
+        _require_shapes(self, {"ranks": lists.present.shape, "end": one_each, "overflow": one_each})
         ranks = self.ranks
         if args.repeat_penalty:
             if lists.scores is None:
@@ -107,17 +117,6 @@ class Advantages:
         in_time = complete & (lists.overflow == 0)
         end = self.end + ~complete * args.early_stop_penalty + in_time * args.end_of_list_bonus
         return Advantages(ranks, end, self.overflow + args.overflow_penalty)
-
-    def _require_one_for_each(self, lists: Lists) -> None:
-        expected = {"ranks": lists.present.shape, "end": lists.overflow.shape, "overflow": lists.overflow.shape}
-        for name, shape in expected.items():
-            found = getattr(self, name).shape
-            if found != shape:
-                raise ValueError(
-                    f"Advantages.{name} has shape {tuple(found)}; expected {tuple(shape)}: one for each "
-                    f"{'rank of each list' if name == 'ranks' else 'list'}, those of all processes. "
-                    "Advantages.of_ranks and Advantages.of_lists fill in what a rule leaves open."
-                )
 
     def by_unit(self, lists: slice, present: Tensor) -> Tensor:
         """`(B, U)` float32: the advantage of each unit that some of the lists have, 0 where it is not `present`."""
@@ -167,3 +166,12 @@ class Tokens:
     advantages: Tensor
     weights: Tensor | None
     kl_units: Tensor | None = None
+
+
+def _require_shapes(record: Returns | Advantages, expected: dict[str, torch.Size]) -> None:
+    for name, shape in expected.items():
+        if (found := getattr(record, name).shape) != shape:
+            raise ValueError(
+                f"{type(record).__name__}.{name} has shape {tuple(found)}; expected {tuple(shape)}, where the first "
+                "number is how many lists there are on all processes. rankrl/grpo/credit.py says what the others are."
+            )

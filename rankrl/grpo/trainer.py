@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
@@ -28,11 +27,10 @@ from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
+from rankrl.grpo.resume import load_state, save_state
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
-
-_STATE_FILE = "rank_grpo_state_{process}.pt"
 
 
 class RankGRPOTrainer(GRPOTrainer):
@@ -123,7 +121,7 @@ class RankGRPOTrainer(GRPOTrainer):
             mask, num_ranks = output["completion_mask"], self.args.num_ranks
             unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)  # (B, T)
             lists = self._gather_lists(unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1))
-            returns = self.returns(lists)
+            returns = self.returns(lists).checked(lists)
             informative = self.informative(lists, returns)
             self._log_lists(lists, returns, informative)
             return Rollout({**output, "unit_ids": unit_ids}, lists, returns, informative)
@@ -168,16 +166,18 @@ class RankGRPOTrainer(GRPOTrainer):
     # ---- A place for a new idea: docs/extend.md -------------------------------------------------------------------
 
     def returns(self, lists: Lists) -> Returns:
-        """What lists are compared by: as the reward functions say, rank by rank and for the list as a whole.
+        """What lists are compared by, from what the reward functions say of them, for each function.
 
-        A function that gives one float says the same of every rank. `RankReward` decides its family of returns.
+        Here: just that. A function that gives one float says the same of every rank. `RankReward` chooses among the
+        families of the paper; to start from its relevance instead, read `lists.scores`.
         """
         return Returns(torch.where(lists.rewards.isnan(), lists.totals[:, None], lists.rewards), lists.totals)
 
     def advantages(self, lists: Lists, returns: Returns) -> Advantages:
-        """What each part of a list is credited with: the other lists of its prompt are the yardstick (eq. 8).
+        """What each part of a list is credited with. Penalties and bonus of the settings are added to it.
 
-        The penalties and the bonus of the settings are added to what this returns.
+        Here: how far a return lies above those of the prompt's other lists, at each rank (eq. 8) or of the whole list,
+        as `advantage`, `scale_rewards` and `multi_objective_aggregation` say.
         """
         by_rank = self.args.advantage == "rank"
         values = returns.ranks if by_rank else returns.lists[:, None]
@@ -201,9 +201,10 @@ class RankGRPOTrainer(GRPOTrainer):
         return cells.expand(-1, self.args.num_ranks)
 
     def loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a micro-batch, a scalar, and what to log of it: `(B, U)` each, without gradient (eq. 6).
+        """The loss of a micro-batch, and by name what the log shows of each rank: `(B, U)`, without gradient.
 
-        Only with `aggregation="rank"`. Micro-batches are averaged: divide by constants, not by what a batch holds.
+        Here: eq. 6. Micro-batches and processes are averaged, so divide by constants, not by what a batch happens to
+        hold. Only with `aggregation="rank"`: elsewhere the loss is TRL's.
         """
         return rank_grpo_loss(
             tokens.log_probs,
@@ -251,10 +252,11 @@ class RankGRPOTrainer(GRPOTrainer):
         return loss / (self.current_gradient_accumulation_steps if mode == "train" else 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, compute_entropy: bool = False, **kwargs: Any) -> Any:
-        with self._phase("update" if compute_entropy else "log_probs"):  # a loss asks for entropies
-            found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=compute_entropy, **kwargs)
-        if compute_entropy:  # where the loss is TRL's, the log wants to know too
-            self._policy_pass = [values.detach() for values in found[:2]]
+        if not compute_entropy:  # the policy that sampled the lists, or the reference
+            with self._phase("log_probs"):
+                return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        found = super()._get_per_token_logps_and_entropies(*args, compute_entropy=True, **kwargs)
+        self._policy_pass = [values.detach() for values in found[:2]]  # where the loss is TRL's, the log wants it too
         return found
 
     def _tokens(self, inputs: dict[str, Any], log_probs: Tensor, entropies: Tensor) -> Tokens:
@@ -343,29 +345,20 @@ class RankGRPOTrainer(GRPOTrainer):
         # First, because the trainer's own state comes last and says that a checkpoint is whole.
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
             state = {"step": self._step, "lists": self._buffered_inputs, "num_lists": self._num_lists}
             if self._dynamic_sampling:
                 state["cursor"] = self._dynamic_sampling.stream.cursor
-            torch.save(state, folder / _STATE_FILE.format(process=self.accelerator.process_index))
+            save_state(state, folder, self.accelerator.process_index)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        path = Path(checkpoint) / _STATE_FILE.format(process=self.accelerator.process_index)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing, so the run cannot go on where it stopped: the checkpoint was written by another "
-                "trainer, with save_only_model=True, or by another number of processes. Start a new run from its "
-                "weights (`model_name_or_path`) instead of resuming it."
-            )
-        saved = torch.load(path, map_location="cpu", weights_only=True)  # it does not know `cpu:0`, one of several
-        state = send_to_device(saved, self.accelerator.device)
+        state = load_state(Path(checkpoint), self.accelerator.process_index, self.accelerator.device)
         self._step, self._buffered_inputs, self._num_lists = state["step"], state["lists"], state["num_lists"]
         if self._dynamic_sampling:
-            self._dynamic_sampling.stream.cursor = state.get("cursor", 0)
+            self._dynamic_sampling.stream.cursor = state.get("cursor", 0)  # 0: nothing was drawn before
 
     def _check_reference(self) -> None:
         """The KL reference must be the policy at the start of RL; TRL loads it anew from the model's path."""

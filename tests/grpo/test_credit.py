@@ -95,6 +95,16 @@ def test_ranks_that_nothing_moves_are_not_held() -> None:
     ]
 
 
+def test_returns_of_another_shape_are_refused() -> None:
+    lists = lists_of(UNITS)
+    returns = Returns(lists.rewards, lists.totals)
+    assert returns.checked(lists) is returns
+    with pytest.raises(ValueError, match=r"Returns.ranks has shape \(4, 3\); expected \(4, 3, 1\)"):
+        Returns(lists.rewards[:, :, 0], lists.totals).checked(lists)
+    with pytest.raises(ValueError, match=r"Returns.lists has shape \(4,\); expected \(4, 1\)"):
+        Returns(lists.rewards, lists.totals[:, 0]).checked(lists)
+
+
 # ---- A trainer of one's own ------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp
+from math import exp, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,22 @@ def test_the_correction_for_vllm_acts_on_units(ratios: list, weights: list[float
     loss, _ = trainer.loss(found)
     expected = 2 * weights[0] - weights[1] + 0.5 * weights[3]  # on-policy: a ratio of 1 each
     assert loss.item() == pytest.approx(-expected / NUM_RANKS)
+
+
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+@pytest.mark.filterwarnings("ignore:advantage='rank' with ratio='sequence'")
+def test_every_loss_of_trl_trains_on_credit_of_ranks(loss_type: str, make_trainer) -> None:
+    batch = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 19, "beta": 0.0}
+    ratio = "sequence" if loss_type == "luspo" else "token"
+    settings = {**batch, "aggregation": "trl", "ratio": ratio, "loss_type": loss_type, "max_grad_norm": 0.0}
+    by_rank, by_list = (
+        train_on(make_trainer(level, advantage=level, max_steps=1, **settings)) for level in ("rank", "sequence")
+    )
+    assert isfinite(by_rank.logs[0]["loss"])
+    assert gap(by_rank.gradients[0], by_list.gradients[0]) > 1e-3
 
 
 def test_lists_that_were_cut_can_be_left_out(make_trainer) -> None:
