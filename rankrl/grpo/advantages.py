@@ -85,18 +85,34 @@ def decoupled_advantages(rewards: Tensor, weights: Tensor, num_generations: int)
     return ((total - total.nanmean()) / (spread + _STD_FLOOR)).nan_to_num(nan=0.0)
 
 
-def informative_cells(returns: Tensor, num_generations: int) -> Tensor:
-    """Say which (prompt, rank) cells hold lists that differ: the others carry no signal.
+def informative_cells(
+    rewards: Tensor, weights: Tensor, num_generations: int, aggregation: str = "sum_then_normalize"
+) -> Tensor:
+    """Where the lists of a prompt differ, so that comparing them says something.
 
     Args:
-        returns: `(P G, K)` float; the lists of one prompt stand together. NaN, a list without score, does not count.
+        rewards: `(B, K, F)` float; the lists of one prompt stand together. NaN where a function gave no score: a list
+            without any is compared with nobody.
+        weights: `(F,)`; a function of weight 0 says nothing.
         num_generations: G, lists per prompt.
+        aggregation: `"sum_then_normalize"`: the weighted sums must differ (`rank_advantages` compares them).
+            `"normalize_then_sum"`: one function must tell the lists apart (`decoupled_advantages` compares them by
+            each), also where the sums are alike.
 
     Returns:
-        `(P, K)` bool.
+        `(P, K)` bool: the (prompt, rank) cells with spread.
+
+    Example:
+        >>> rewards = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])  # two lists of one rank: the functions disagree
+        >>> informative_cells(rewards, torch.ones(2), 2).item()
+        False
+        >>> informative_cells(rewards, torch.ones(2), 2, "normalize_then_sum").item()
+        True
     """
-    cells = returns.view(-1, num_generations, returns.shape[1])
-    return cells.nan_to_num(nan=-torch.inf).amax(1) - cells.nan_to_num(nan=torch.inf).amin(1) > _SAME
+    values = weighted_sum(rewards, weights)[..., None] if aggregation == "sum_then_normalize" else rewards * weights
+    groups = values.unflatten(0, (-1, num_generations))  # (P, G, K, F)
+    highest, lowest = groups.nan_to_num(nan=-torch.inf).amax(1), groups.nan_to_num(nan=torch.inf).amin(1)
+    return (highest - lowest > _SAME).any(-1)
 
 
 def _sample_std(values: Tensor, dim: int) -> Tensor:

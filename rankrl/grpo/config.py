@@ -15,6 +15,7 @@ from rankrl.grpo.presets import PRESET_FIELDS, resolve_preset
 
 ADVANTAGES = ("rank", "sequence")
 AGGREGATIONS = ("rank", "trl")
+KL_CELLS = ("all", "informative")
 MULTI_OBJECTIVE = ("sum_then_normalize", "normalize_then_sum")
 
 # Options that change TRL's loss and that `aggregation="rank"` does not implement: field -> the value that switches it
@@ -165,6 +166,14 @@ class RankGRPOConfig(GRPOConfig):
             The ratio is clipped above at `1 + epsilon_high`.
         beta (`float`, *by the preset* [`1e-3`]):
             Weight of the KL to the policy at the start of RL.
+        kl_cells (`str`, *optional*, defaults to `"all"`):
+            `"informative"` leaves ranks out of the KL at which the lists of the prompt all earn the same: nothing but
+            the KL would move them (back to the start). Units that a penalty moves, the end token and overflow lines
+            stay in. Only with `aggregation="rank"`.
+        dynamic_sampling_rounds (`int`, *by the preset* [`0`]):
+            How many further rounds of prompts are drawn at most, to put groups that tell their lists apart in the
+            place of groups that do not (dynamic sampling of DAPO, arXiv 2503.14476). A round draws as many prompts as
+            are missing; the batch keeps its size. 0: none.
         scale_rewards (`str`, *by the preset* [`"group"`]):
             What centred returns are divided by: `"group"`, the deviation of each (prompt, rank) cell; `"batch"`, that
             of all returns; `"none"`.
@@ -202,6 +211,8 @@ class RankGRPOConfig(GRPOConfig):
     epsilon: float = _by_preset("Clip the ratio below at 1 - epsilon.")
     epsilon_high: float | None = _by_preset("Clip the ratio above at 1 + epsilon_high.")
     beta: float = _by_preset("Weight of the KL to the policy at the start of RL.")
+    kl_cells: str = field(default="all", metadata={"help": "Ranks whose KL counts: 'all' or 'informative'."})
+    dynamic_sampling_rounds: int = _by_preset("Further rounds of prompts for groups without spread, at most.")
     scale_rewards: str = _by_preset("What centred returns are divided by: 'group', 'batch' or 'none'.")
     disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off in policy and reference."})
     use_bias_correction_kl: bool = _by_preset("Multiply the KL by the ratio (TRL's loss).")
@@ -212,6 +223,7 @@ class RankGRPOConfig(GRPOConfig):
         _one_of("advantage", self.advantage, ADVANTAGES)
         _one_of("ratio", self.ratio, RATIOS)
         _one_of("aggregation", self.aggregation, AGGREGATIONS)
+        _one_of("kl_cells", self.kl_cells, KL_CELLS)
         _one_of("scale_rewards", self.scale_rewards, SCALES)
         _one_of("multi_objective_aggregation", self.multi_objective_aggregation, MULTI_OBJECTIVE)
         self._check_numbers()
@@ -238,6 +250,11 @@ class RankGRPOConfig(GRPOConfig):
                 "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
                 "'sequence' only. Set ratio to one of these, or aggregation to 'rank'."
             )
+        if self.kl_cells != "all":
+            raise ValueError(
+                f"kl_cells is {self.kl_cells!r}, but aggregation='trl' hands the loss to TRL, whose KL is of all "
+                "tokens. Set kl_cells to 'all', or aggregation to 'rank'."
+            )
         level = vars(self)["importance_sampling_level"]
         if level not in ("token", self.ratio):
             raise ValueError(
@@ -249,6 +266,11 @@ class RankGRPOConfig(GRPOConfig):
     def _check_numbers(self) -> None:
         if not isinstance(self.num_ranks, int) or self.num_ranks < 1:
             raise ValueError(f"num_ranks is {self.num_ranks!r}; expected the number of items in a list, at least 1.")
+        if not isinstance(self.dynamic_sampling_rounds, int) or self.dynamic_sampling_rounds < 0:
+            raise ValueError(
+                f"dynamic_sampling_rounds is {self.dynamic_sampling_rounds!r}; expected how often further prompts may "
+                "be drawn for one batch: 0 (never) or more."
+            )
         for name in ("early_stop_penalty", "overflow_penalty", "repeat_penalty"):
             if not getattr(self, name) <= 0:
                 raise ValueError(
@@ -334,6 +356,8 @@ class RankGRPOConfig(GRPOConfig):
                 "advantage='rank' with ratio='sequence': one ratio moves all tokens of a list alike, so the credit of "
                 "its ranks collapses to their mean. Set ratio to 'rank' or 'token'."
             )
+        elif self.kl_cells == "informative" and not self.beta:
+            message = "kl_cells='informative' with beta=0: there is no KL term to leave anything out of."
         elif on_policy and self.ratio == "token" and self.aggregation == "rank":
             message = f"ratio='token' has the gradient of ratio='rank' here: {because}."
         elif (

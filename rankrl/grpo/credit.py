@@ -125,6 +125,22 @@ class Advantages:
         return torch.cat([self.ranks[lists], self.end[lists, None], overflow], 1).to(torch.float32) * present
 
 
+def units_to_hold(advantages: Tensor, informative: Tensor) -> Tensor:
+    """The units whose KL counts under `kl_cells="informative"`: all but the ranks that nothing else moves.
+
+    Args:
+        advantages: `(B, U)`, of each unit. A rank that a penalty moves is held, too.
+        informative: `(B, K)` bool: do the lists of the prompt differ at that rank?
+
+    Returns:
+        `(B, U)` bool. End token and overflow lines, which no group compares, are held.
+    """
+    held = advantages.abs() > 1e-6  # deviations: less is the rounding of a mean
+    held[:, : informative.shape[1]] |= informative
+    held[:, informative.shape[1] :] = True
+    return held
+
+
 @dataclass(frozen=True)
 class Tokens:
     """What the loss of a micro-batch is computed from.
@@ -138,6 +154,7 @@ class Tokens:
         unit_ids: `(B, T)` int64: `0..K-1` ranks, `K` the end token, `K+1..` lines beyond rank K, -1 padding.
         advantages: `(B, U)` float32, of each unit.
         weights: `(B, U)`, importance of units that another engine sampled; None where the policy itself did.
+        kl_units: `(B, U)` bool, units whose KL counts; None: all.
     """
 
     log_probs: Tensor
@@ -148,6 +165,7 @@ class Tokens:
     unit_ids: Tensor
     advantages: Tensor
     weights: Tensor | None
+    kl_units: Tensor | None = None
 
 
 def _require_shapes(record: Returns | Advantages, expected: dict[str, torch.Size]) -> None:

@@ -63,6 +63,7 @@ def rank_grpo_loss(
     unit_weights: Tensor | None = None,
     ref_log_probs: Tensor | None = None,
     beta: float = 0.0,
+    kl_units: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped Rank-GRPO loss (eq. 6) with its KL term.
 
@@ -87,10 +88,11 @@ def rank_grpo_loss(
             lists that were sampled by another engine).
         ref_log_probs: `(B, T)` under the reference policy; needed where `beta` is not 0.
         beta: weight of the KL term.
+        kl_units: *optional* `(B, U)` bool; the units whose KL counts, all if left out. The denominator stays `B K`.
 
     Returns:
         The loss, a scalar, and metrics without gradient, all `(B, U)`: `present` (bool), `ratio`, `clipped` (share of
-        the unit's terms where clipping cut the gradient off) and, with a reference, `kl`.
+        the unit's terms where clipping cut the gradient off) and, with a reference, `kl`, of every unit present.
 
     Raises:
         ValueError: for an unknown `ratio`, advantages that are too narrow, or a `beta` without reference.
@@ -134,7 +136,8 @@ def rank_grpo_loss(
         gap = torch.where(counts, ref_log_probs - log_probs, 0.0)
         kl = unit_mean(gap.exp() - gap - 1, unit_ids, mask, num_units)
         metrics["kl"] = kl.detach()
-        loss = loss + beta * (kl * present).sum() / (batch * num_ranks)
+        counted = present if kl_units is None else present & kl_units
+        loss = loss + beta * (kl * counted).sum() / (batch * num_ranks)
     return loss, metrics
 
 

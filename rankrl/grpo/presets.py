@@ -41,6 +41,7 @@ _USUAL = {
     "scale_rewards": "group",
     "use_bias_correction_kl": False,  # the k3 estimate of GRPO (arXiv 2402.03300, eq. 4), not multiplied by the ratio
     "mask_truncated_completions": False,
+    "dynamic_sampling_rounds": 0,
 }
 
 
@@ -83,9 +84,16 @@ PRESETS: dict[str, Preset] = {
         {**_USUAL, **_clip(0.2, None, 0.0), **_NO_SHAPE},
     ),
     "dapo": Preset(
-        "arXiv 2503.14476: tokens weigh alike, clip range 0.2 / 0.28, cut lists are left out, no KL",
+        "arXiv 2503.14476: tokens weigh alike, clip range 0.2 / 0.28, cut lists are left out, dynamic sampling (in "
+        "its code ten batches at most), no KL",
         _lists("token", "dapo"),
-        {**_USUAL, **_clip(0.2, 0.28, 0.0), **_NO_SHAPE, "mask_truncated_completions": True},
+        {
+            **_USUAL,
+            **_clip(0.2, 0.28, 0.0),
+            **_NO_SHAPE,
+            "mask_truncated_completions": True,
+            "dynamic_sampling_rounds": 9,
+        },
     ),
 }
 PRESET_FIELDS = tuple({**PRESETS[_DEFAULT].defines, **PRESETS[_DEFAULT].proposes})

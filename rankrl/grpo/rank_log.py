@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rankrl.grpo.advantages import informative_cells
-from rankrl.grpo.credit import Lists
+from rankrl.grpo.credit import Lists, Tokens
+from rankrl.grpo.objective import unit_mean, unit_present
 
 
 class RankLog:
@@ -46,10 +47,10 @@ class RankLog:
         counted = np.ones(values.shape) if counted is None else np.asarray(counted, dtype=np.float64)
         self.add(name, (values * counted).sum(0), counted.sum(0))
 
-    def add_lists(self, lists: Lists, returns: Tensor) -> None:
-        """Add what the lists of all processes, with their `(N, K)` returns, earned and what the reward saw in them."""
+    def add_lists(self, lists: Lists, returns: Tensor, informative: Tensor) -> None:
+        """Add what the lists of all processes earn, `(N, K)`, where they differ, `(P, K)`, and what the reward saw."""
         scored = ~returns.isnan()
-        self.add_values("informative", informative_cells(returns, lists.num_generations).cpu())
+        self.add_values("informative", informative.cpu())
         self.add_values("return", returns.nan_to_num(0.0).cpu(), scored.cpu())
         if (seen := lists.scores) is None:
             return
@@ -90,3 +91,15 @@ class RankLog:
         self._trimmed = True
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **self.vectors()}) + "\n")
+
+
+def sums_by_rank(tokens: Tokens, metrics: dict[str, Tensor], num_ranks: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Sum `(B, U)` metrics of a loss, and the entropy, over the lists that have the rank: `(K,)` each.
+
+    The first, `present`, is how many lists have it.
+    """
+    num_units = tokens.advantages.shape[1]
+    present = unit_present(tokens.unit_ids, tokens.mask, num_units).to(dtype)
+    entropy = unit_mean(tokens.entropies.detach(), tokens.unit_ids, tokens.mask, num_units)
+    seen = {name: values.to(dtype) * present for name, values in {**metrics, "entropy": entropy}.items()}
+    return {name: values[:, :num_ranks].sum(0) for name, values in {"present": present, **seen}.items()}

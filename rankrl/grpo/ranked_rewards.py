@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,3 +59,12 @@ class RankedRewards:
                 f"reward function {self.__name__!r} returned NaN or infinity. Return None for a completion that cannot "
                 "be scored; a NaN would silently remove its group from training."
             )
+
+
+def rewards_by_rank(functions: Sequence[Any], num_lists: int, num_ranks: int) -> np.ndarray:
+    """What `F` reward functions said of each rank in their last call: `(B, K, F)` float64, NaN where they did not."""
+    rewards = np.full((num_lists, num_ranks, len(functions)), np.nan)
+    for i, function in enumerate(functions):
+        if isinstance(function, RankedRewards) and function.values is not None:
+            rewards[:, :, i] = function.values
+    return rewards

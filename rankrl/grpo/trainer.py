@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from rankrl.grpo.advantages import decoupled_advantages, rank_advantages, weighted_sum
+from rankrl.grpo.advantages import decoupled_advantages, informative_cells, rank_advantages, weighted_sum
 from rankrl.grpo.config import RankGRPOConfig
-from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens
+from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold
+from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
-from rankrl.grpo.rank_log import RankLog
-from rankrl.grpo.ranked_rewards import RankedRewards
+from rankrl.grpo.rank_log import RankLog, sums_by_rank
+from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
+from rankrl.grpo.resume import load_state, save_state
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
-
-_STATE_FILE = "rank_grpo_state_{process}.pt"
 
 
 class RankGRPOTrainer(GRPOTrainer):
@@ -75,9 +75,14 @@ class RankGRPOTrainer(GRPOTrainer):
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
-        self._lists_sampled = 0  # by all processes, for training
         self._clock = StepClock(self.accelerator.device)
         self.add_callback(self._clock)
+        self._lists_sampled = 0  # sampled in training, by all processes
+        self._dynamic_sampling = None
+        if args.dynamic_sampling_rounds:
+            pad = self._tokenizer.pad_token_id
+            padding = {"prompt_ids": pad, "completion_ids": pad, "unit_ids": -1}
+            self._dynamic_sampling = DynamicSampling(self.train_dataset, args, self.accelerator, padding)
         self._check_reference()
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
@@ -102,39 +107,55 @@ class RankGRPOTrainer(GRPOTrainer):
             return self._totals
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, Any]:
-        if self.model.training:
-            self._lists_sampled += len(inputs) * self.accelerator.num_processes
+        rollout = self._roll_out(inputs)
+        with self._phase("credit"):
+            if self._dynamic_sampling and self.model.training:
+                rollout = self._fill(self._dynamic_sampling, rollout)
+            return rollout.own | self._credit(rollout)
+
+    def _roll_out(self, inputs: list) -> Rollout:
+        """Sample and score a list for each row, and log what all processes see of them."""
         with self._phase("other"):
             output = super()._generate_and_score_completions(inputs)
         with self._phase("credit"):
-            return output | self._credit(output)
+            mask, num_ranks = output["completion_mask"], self.args.num_ranks
+            unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)  # (B, T)
+            lists = self._gather_lists(unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1))
+            returns = self.returns(lists).checked(lists)
+            informative = self.informative(lists, returns)
+            self._log_lists(lists, returns, informative)
+            return Rollout({**output, "unit_ids": unit_ids}, lists, returns, informative)
 
-    def _credit(self, output: dict[str, Any]) -> dict[str, Tensor]:
-        """`advantages` `(B, U)` and `unit_ids` `(B, T)` of the lists that TRL has sampled and had rewarded."""
-        mask, num_ranks = output["completion_mask"], self.args.num_ranks
-        unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)
-        present = unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1)
-        lists = self._gather_lists(present)
-        returns = self.returns(lists).checked(lists)
-        advantages = self.advantages(lists, returns).with_penalties(lists, self.args)
-        self._log_lists(lists, returns)
+    def _fill(self, sampling: DynamicSampling, batch: Rollout) -> Rollout:
+        """Groups without spread make room for groups of further prompts."""
+        filled, rounds = sampling.fill(batch, self._roll_out)
+        tokens = self.accelerator.gather(filled.own["completion_mask"].sum()).sum()
+        self._metrics["train"]["sampling_rounds"].append(rounds)
+        self._rank_logs["train"].add_values("informative_trained", filled.informative.cpu())
+        return replace(filled, own={**filled.own, "num_items_in_batch": tokens})
 
+    def _credit(self, rollout: Rollout) -> dict[str, Tensor]:
+        """`advantages` `(B, U)` of the lists of this process and, where not all count, `kl_units` `(B, U)`."""
+        unit_ids, mask = rollout.own["unit_ids"], rollout.own["completion_mask"]
         start = self.accelerator.process_index * len(mask)
-        return {"advantages": advantages.by_unit(slice(start, start + len(mask)), present), "unit_ids": unit_ids}
+        own = slice(start, start + len(mask))
+        advantages = self.advantages(rollout.lists, rollout.returns).with_penalties(rollout.lists, self.args)
+        present = unit_present(unit_ids, mask, max(int(unit_ids.max()), self.args.num_ranks) + 1)
+        by_unit = advantages.by_unit(own, present)
+        if self.args.kl_cells == "all":
+            return {"advantages": by_unit}
+        informative = rollout.informative.repeat_interleave(rollout.lists.num_generations, 0)
+        return {"advantages": by_unit, "kl_units": units_to_hold(by_unit, informative[own])}
 
     def _gather_lists(self, present: Tensor) -> Lists:
         """What is known of the lists of all processes, from the `(B, U)` units of this one."""
         num_ranks = self.args.num_ranks
-        rewards = np.full((len(present), num_ranks, len(self.reward_funcs)), np.nan)
-        for i, function in enumerate(self.reward_funcs):
-            if isinstance(function, RankedRewards) and function.values is not None:
-                rewards[:, :, i] = function.values
         # Alike on every process whether there are scores.
         scores = next((f.scores for f in self.reward_funcs if isinstance(f, RankedRewards) and f.scores), None)
         if scores is not None:
             scores = RankScores(*(self._gather(getattr(scores, f.name)).cpu().numpy() for f in fields(scores)))
         return Lists(
-            rewards=self._gather(rewards),
+            rewards=self._gather(rewards_by_rank(self.reward_funcs, len(present), num_ranks)),
             totals=self._totals.to(self._float),
             present=self._gather(present[:, :num_ranks]),
             overflow=self._gather(present[:, num_ranks + 1 :].sum(1)),
@@ -168,6 +189,17 @@ class RankGRPOTrainer(GRPOTrainer):
             compared = rank_advantages(values, lists.num_generations, self.args.scale_rewards)
         return Advantages.of_ranks(compared) if by_rank else Advantages.of_lists(compared[:, 0], self.args.num_ranks)
 
+    def informative(self, lists: Lists, returns: Returns) -> Tensor:
+        """`(P, K)` bool: at which ranks of a prompt lists differ in what `advantages` compares; the rest has no signal.
+
+        Decides what is logged as informative, which groups dynamic sampling replaces, and `kl_cells="informative"`.
+        """
+        by_rank = self.args.advantage == "rank"
+        values = returns.ranks if by_rank else returns.lists[:, None]
+        weights, way = self.reward_weights.to(values), self.multi_objective_aggregation
+        cells = informative_cells(values, weights, lists.num_generations, way)
+        return cells.expand(-1, self.args.num_ranks)
+
     def loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a micro-batch, and by name what the log shows of each rank: `(B, U)`, without gradient.
 
@@ -188,6 +220,7 @@ class RankGRPOTrainer(GRPOTrainer):
             unit_weights=tokens.weights,
             ref_log_probs=tokens.ref_log_probs,
             beta=self.beta,
+            kl_units=tokens.kl_units,
         )
 
     # ---- Loss -----------------------------------------------------------------------------------------------------
@@ -236,6 +269,7 @@ class RankGRPOTrainer(GRPOTrainer):
             unit_ids=inputs["unit_ids"],
             advantages=inputs["advantages"],
             weights=self._engine_correction(inputs),
+            kl_units=inputs.get("kl_units"),
         )
 
     def _engine_correction(self, inputs: dict[str, Any]) -> Tensor | None:
@@ -265,22 +299,20 @@ class RankGRPOTrainer(GRPOTrainer):
         """float64 keeps equal returns equal; Apple's GPUs do not have it."""
         return torch.float32 if self.accelerator.device.type == "mps" else torch.float64
 
-    def _log_lists(self, lists: Lists, returns: Returns) -> None:
+    def _log_lists(self, lists: Lists, returns: Returns, informative: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            self._lists_sampled += len(lists.overflow)
         self._metrics[mode]["list_length"].append(lists.lengths.float().mean().item())
-        self._rank_logs[mode].add_lists(lists, weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks)))
+        summed = weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks))
+        self._rank_logs[mode].add_lists(lists, summed, informative)
 
     def _log_loss(self, tokens: Tokens, metrics: dict[str, Tensor]) -> None:
         with self._phase("credit"):
-            num_units = tokens.advantages.shape[1]
-            present = unit_present(tokens.unit_ids, tokens.mask, num_units)
-            entropy = unit_mean(tokens.entropies.detach(), tokens.unit_ids, tokens.mask, num_units)
-            by_rank = {name: values for name, values in {**metrics, "entropy": entropy}.items() if name != "present"}
-            rows = [present.to(self._float), *(values.to(self._float) * present for values in by_rank.values())]
-            sums = torch.stack([row[:, : self.args.num_ranks].sum(0) for row in rows])
-            counts, *sums = self.accelerator.reduce(sums, reduction="sum").cpu().numpy()
+            sums = sums_by_rank(tokens, metrics, self.args.num_ranks, self._float)
+            counts, *totals = self.accelerator.reduce(torch.stack(list(sums.values())), reduction="sum").cpu().numpy()
             log = self._rank_logs["train" if self.model.training else "eval"]
-            for name, values in zip(by_rank, sums, strict=True):
+            for name, values in zip(list(sums)[1:], totals, strict=True):
                 log.add(name, values, counts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -313,25 +345,20 @@ class RankGRPOTrainer(GRPOTrainer):
         # First, because the trainer's own state comes last and says that a checkpoint is whole.
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
             state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
-            torch.save(state, folder / _STATE_FILE.format(process=self.accelerator.process_index))
+            if self._dynamic_sampling:
+                state["cursor"] = self._dynamic_sampling.stream.cursor
+            save_state(state, folder, self.accelerator.process_index)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        path = Path(checkpoint) / _STATE_FILE.format(process=self.accelerator.process_index)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing, so the run cannot go on where it stopped: the checkpoint was written by another "
-                "trainer, with save_only_model=True, or by another number of processes. Start a new run from its "
-                "weights (`model_name_or_path`) instead of resuming it."
-            )
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        self._step, self._buffered_inputs = state["step"], state["lists"]
-        self._lists_sampled = state["lists_sampled"]
+        state = load_state(Path(checkpoint), self.accelerator.process_index, self.accelerator.device)
+        self._step, self._buffered_inputs, self._lists_sampled = state["step"], state["lists"], state["lists_sampled"]
+        if self._dynamic_sampling:
+            self._dynamic_sampling.stream.cursor = state.get("cursor", 0)  # 0: nothing was drawn before
 
     def _check_reference(self) -> None:
         """The KL reference must be the policy at the start of RL; TRL loads it anew from the model's path."""

@@ -59,6 +59,12 @@ def letters_reward(completions: list[str], **columns: Any) -> list[list[float]]:
     return rewards
 
 
+def letters_of_even_prompts(prompts: list[str], completions: list[str], **columns: Any) -> list[list[float]]:
+    """`letters_reward` where the number of the prompt is even, nothing to tell lists apart elsewhere."""
+    rewards = letters_reward(completions)
+    return [row if int(p[-3]) % 2 == 0 else [0.0] * NUM_RANKS for p, row in zip(prompts, rewards, strict=True)]
+
+
 SETTINGS = {
     "use_cpu": True,
     "bf16": False,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankrl.grpo import decoupled_advantages, informative_cells, rank_advantages
+from rankrl.grpo.advantages import weighted_sum
 
 K = 3
 
@@ -120,7 +121,38 @@ def test_a_missing_score_leaves_the_other_function_in_force() -> None:
     assert advantages.sum().item() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_cell_is_informative_if_its_lists_differ() -> None:
-    nan = float("nan")
-    returns = torch.tensor([[0.0, 1.0, nan, nan], [0.0, 0.5, 1.0, nan], [1.0, 0.0, nan, 0.0], [1.0, 1e-9, 2.0, 1.0]])
-    assert informative_cells(returns, 2).tolist() == [[False, True, False, False], [False, False, False, True]]
+# ---- Cells with spread -----------------------------------------------------------------------------------------------
+
+
+def test_cells_with_spread_by_hand() -> None:
+    nan = math.nan
+    # Two prompts of three lists at three ranks, one function; a list without score is compared with nobody.
+    rewards = torch.tensor([[0, 1, 0.5], [0, 1, 0.5], [0, 0, nan], [nan, nan, 1], [1, nan, 1], [nan, nan, 2]])
+    cells = informative_cells(rewards[..., None], torch.ones(1), 3)
+    assert cells.tolist() == [[False, True, False], [False, False, True]]
+
+
+def test_rounding_is_no_spread() -> None:
+    rewards = torch.tensor([[0.1 + 0.2, 1.0], [0.3, 1.0 + 1e-9]], dtype=torch.float64)
+    assert not informative_cells(rewards[..., None], torch.ones(1), 2).any()
+
+
+@given(st.lists(SCORES, min_size=4 * K * 2, max_size=4 * K * 2), st.sampled_from([(1.0, 1.0), (1.0, 0.0), (2.0, 1.0)]))
+def test_without_spread_all_advantages_are_zero_and_with_it_some_are_not(
+    scores: list[float | None], weights: tuple[float, float]
+) -> None:
+    rewards = torch.tensor([math.nan if s is None else s for s in scores], dtype=torch.float64).view(4, K, 2)
+    factors = torch.tensor(weights, dtype=torch.float64)
+    advantages = rank_advantages(weighted_sum(rewards, factors), 2).view(2, 2, K)
+    assert informative_cells(rewards, factors, 2).tolist() == (advantages.abs().amax(1) > 0).tolist()
+
+
+def test_decoupled_functions_speak_where_their_sum_is_silent() -> None:
+    # One prompt, two lists, three ranks: both functions are flat; their sum is; the second alone tells them apart.
+    first, second = [[1, 0, 1], [1, 1, 1]], [[2, 1, 0], [2, 0, 1]]
+    rewards = torch.stack([torch.tensor(first), torch.tensor(second)], dim=2).double()
+    weights = torch.ones(2).double()
+    assert informative_cells(rewards, weights, 2).tolist() == [[False, False, True]]
+    assert informative_cells(rewards, weights, 2, "normalize_then_sum").tolist() == [[False, True, True]]
+    only_first = torch.tensor([1.0, 0.0]).double()
+    assert informative_cells(rewards, only_first, 2, "normalize_then_sum").tolist() == [[False, True, False]]

@@ -25,6 +25,13 @@ from rankrl.grpo import RankGRPOConfig
         ({"temperature": 0.0}, "must be above 0"),
         ({"scale_rewards": "rank"}, "expected one of 'group', 'batch', 'none'"),
         ({"loss_type": "dr_grpo"}, "loss_type='dr_grpo' belongs to TRL's own losses"),
+        ({"dynamic_sampling_rounds": -1}, r"expected how often further prompts may be drawn .*: 0 \(never\) or more"),
+        ({"dynamic_sampling_rounds": 1.5}, "expected how often further prompts may be drawn"),
+        ({"kl_cells": "some"}, "expected one of 'all', 'informative'"),
+        (
+            {"kl_cells": "informative", "aggregation": "trl", "ratio": "token"},
+            "TRL, whose KL is of all tokens. Set kl_cells to 'all'",
+        ),
         ({"num_generations": 1}, "at least 2"),
         ({"num_generations": 5}, "does not divide the 8 lists"),
     ],
@@ -37,3 +44,8 @@ def test_bad_settings_are_errors_that_teach(settings: dict, message: str) -> Non
 def test_filtered_sampling_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="top_k=5: lists are then sampled from a filtered distribution"):
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], top_k=5)
+
+
+def test_leaving_cells_out_of_no_kl_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="there is no KL term to leave anything out of"):
+        RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], kl_cells="informative", beta=0.0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rankrl.grpo import Advantages, Lists, RankGRPOConfig, RankGRPOTrainer, Returns, Tokens
+from rankrl.grpo.credit import units_to_hold
 from rankrl.rewards import RankScores
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import gap, train_on
@@ -84,6 +85,16 @@ def test_credit_of_another_shape_is_refused(advantages: Advantages, said: str) -
         advantages.with_penalties(lists_of(UNITS), settings())
 
 
+def test_ranks_that_nothing_moves_are_not_held() -> None:
+    # Three ranks, end token, one line too many. Ranks 1 and 3 have no spread; rank 3 of the second list is a repeat.
+    advantages = torch.tensor([[1e-9, 1.0, 0.0, 0.0, 0.0], [-1e-9, -1.0, -0.5, -0.1, 0.0]])
+    informative = torch.tensor([[False, True, False]]).expand(2, -1)
+    assert units_to_hold(advantages, informative).tolist() == [
+        [False, True, False, True, True],
+        [False, True, True, True, True],
+    ]
+
+
 def test_returns_of_another_shape_are_refused() -> None:
     lists = lists_of(UNITS)
     returns = Returns(lists.rewards, lists.totals)
@@ -125,6 +136,24 @@ def test_what_is_overridden_is_used(method: str, make_trainer) -> None:
     assert gap(twice.gradients[0], {name: 2 * value for name, value in once.gradients[0].items()}) < 1e-5
     assert twice.logs[0]["return/all"] == pytest.approx(once.logs[0]["return/all"] * (2 if method == "returns" else 1))
     assert ("advantage/1-3" in twice.logs[0]) == (method == "loss"), "metrics of one's own are logged by rank"
+
+
+def test_the_loss_is_told_which_units_to_hold(make_trainer) -> None:
+    held = []
+
+    class Seen(RankGRPOTrainer):
+        def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            held.append(tokens.kl_units)
+            return super().loss(tokens)
+
+    def first_rank_pays(completions: list[str], **columns: Any) -> list[list[float]]:
+        return [[float(len(text)), 1.0, 0.0] for text in completions]
+
+    settings = {**ONE_STEP, "trainer_class": Seen, "reward_funcs": first_rank_pays}
+    train_on(make_trainer("all", **settings))
+    train_on(make_trainer("some", **settings, kl_cells="informative"))
+    assert held[0] is None
+    assert held[1].tolist() == [[True, False, False, True, True]] * 8  # ranks, end token, the one line too many
 
 
 def test_a_loss_that_trl_would_not_use_is_refused(make_trainer) -> None:

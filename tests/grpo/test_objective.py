@@ -191,6 +191,32 @@ def test_unit_weights_multiply_the_policy_term_only() -> None:
     assert loss.item() == pytest.approx((metrics["kl"] * metrics["present"]).sum().item() / (4 * K))
 
 
+def test_the_kl_of_some_units_by_hand() -> None:
+    # Two ranks of one and two tokens and the end token; the reference is 0, 1, 1 and 2 nats above the policy.
+    k3 = [math.exp(gap) - gap - 1 for gap in (0.0, 1.0, 2.0)]
+    arguments = {
+        "log_probs": torch.zeros(1, 4, dtype=torch.float64, requires_grad=True),
+        "old_log_probs": torch.zeros(1, 4, dtype=torch.float64),
+        "unit_ids": torch.tensor([[0, 1, 1, 2]]),
+        "mask": torch.ones(1, 4),
+        "advantages": torch.zeros(1, 3, dtype=torch.float64),
+        "ref_log_probs": torch.tensor([[0.0, 1.0, 1.0, 2.0]], dtype=torch.float64),
+    }
+    settings = {"num_ranks": 2, "epsilon_low": 0.06, "epsilon_high": 0.08, "beta": 0.5}
+    for kl_units, counted in (
+        (None, sum(k3)),
+        (torch.tensor([[True, True, True]]), sum(k3)),
+        (torch.tensor([[True, False, True]]), k3[0] + k3[2]),
+        (torch.tensor([[False, True, False]]), k3[1]),
+    ):
+        loss, metrics = rank_grpo_loss(**arguments, **settings, kl_units=kl_units)
+        assert loss.item() == pytest.approx(0.5 * counted / 2)  # still divided by B K = 2
+        assert metrics["kl"][0].tolist() == pytest.approx(k3), "the log keeps what every unit has"
+    (gradient,) = torch.autograd.grad(loss, arguments["log_probs"])
+    each = 0.5 * (1 - math.e) / 2 / 2  # the unit's two tokens share its mean
+    assert gradient[0].tolist() == pytest.approx([0, each, each, 0])
+
+
 def test_log_ratio_is_the_mean_over_the_units_tokens() -> None:
     log_ratio = torch.tensor([[0.2, 0.4, 1.0, 9.0]])
     unit_ids, mask = torch.tensor([[0, 0, 2, -1]]), torch.tensor([[1, 1, 1, 0]])

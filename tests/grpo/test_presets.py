@@ -53,6 +53,7 @@ def test_no_preset_at_all_is_rank_grpo() -> None:
         "beta": 1e-3,
         "use_bias_correction_kl": False,
         "mask_truncated_completions": False,
+        "dynamic_sampling_rounds": 0,
         "early_stop_penalty": -0.1,
         "overflow_penalty": -0.1,
         "repeat_penalty": 0.0,

@@ -8,6 +8,8 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from tests.grpo.conftest import letters_of_even_prompts
+
 CASES = {
     # Eight prompts, 2 lists each: a generation of 4 lists takes 2 prompts, so an epoch has 4 steps.
     "inside an epoch": {"max_steps": 4},
@@ -16,6 +18,11 @@ CASES = {
     "saved in the middle of a generation": {"max_steps": 4, "num_iterations": 3, "steps_per_generation": 1},
     "gradient accumulation": {"max_steps": 4, "gradient_accumulation_steps": 2},
     "LoRA": {"max_steps": 4, "peft": True},
+    "dynamic sampling": {"max_steps": 4, "dynamic_sampling_rounds": 3, "reward_funcs": letters_of_even_prompts},
+    "dynamic sampling, saved in the middle of a generation": {
+        **{"max_steps": 4, "num_iterations": 3, "steps_per_generation": 1},
+        **{"dynamic_sampling_rounds": 3, "reward_funcs": letters_of_even_prompts},
+    },
 }
 
 
@@ -40,13 +47,16 @@ def test_resume_is_exact(case: str, make_trainer) -> None:
     resumed.train(resume_from_checkpoint=str(checkpoint))
 
     assert resumed.state.global_step == 4
-    sampled = [[entry["lists_sampled"] for entry in trainer.state.log_history] for trainer in (straight, resumed)]
-    assert sampled[0] == sampled[1], "lists sampled before the stop count too"
     moved = False
     for name, value in weights(straight).items():
         assert torch.equal(value, weights(resumed)[name]), f"{name} differs after the resume"
         moved |= not torch.equal(value, start[name])
     assert moved, "training changed no weight, so the comparison says nothing"
+    counts = [trainer.state.log_history[-1]["lists_sampled"] for trainer in (straight, resumed)]
+    assert counts[0] == counts[1] > 0
+    if "dynamic" in case:
+        cursors = [trainer._dynamic_sampling.stream.cursor for trainer in (straight, resumed)]
+        assert cursors[0] == cursors[1] > 0, "no further prompt was drawn, so the comparison says nothing"
 
 
 def test_order_of_prompts_is_a_function_of_seed_and_epoch(make_trainer) -> None:

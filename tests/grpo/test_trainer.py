@@ -194,6 +194,35 @@ def test_log_holds_groups_and_the_file_full_vectors(make_trainer) -> None:
     assert sum(rows[0]["return"]) == pytest.approx(entry["reward"], rel=1e-5)
 
 
+def up(completions: list[str], **columns: Any) -> list[list[float]]:
+    return [[float(i), -float(i), 0.0] for i, _ in enumerate(completions)]
+
+
+def down(completions: list[str], **columns: Any) -> list[list[float]]:
+    return [[-float(i), float(i), 0.0] for i, _ in enumerate(completions)]
+
+
+def by_place(completions: list[str], **columns: Any) -> list[float]:
+    return [float(i) for i, _ in enumerate(completions)]
+
+
+@pytest.mark.parametrize(
+    ("functions", "settings", "share"),
+    [
+        ([up], {}, 2 / 3),
+        ([up], {"advantage": "sequence"}, 0.0),  # lists are compared as wholes, and all sum up to 0
+        ([up, by_place], {"advantage": "sequence"}, 1.0),
+        ([up, down], {}, 0.0),  # one function takes what the other gives
+        ([up, down], {"multi_objective_aggregation": "normalize_then_sum"}, 2 / 3),
+        ([up, down], {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [0.0, 0.0]}, 0.0),
+    ],
+)
+def test_informative_is_what_is_compared(functions: list, settings: dict, share: float, make_trainer) -> None:
+    trainer = make_trainer(reward_funcs=functions, max_steps=1, **settings)
+    trainer.train()
+    assert first_log(trainer)["informative/all"] == pytest.approx(share)
+
+
 # ---- Augmented labels ------------------------------------------------------------------------------------------------
 
 TRUE, AUGMENTED = ["aa", "bb"], [{"title": "cc", "gain": 0.5}, {"title": "dd", "gain": 0.5}]
