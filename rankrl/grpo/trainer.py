@@ -77,6 +77,7 @@ class RankGRPOTrainer(GRPOTrainer):
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
         self._clock = StepClock(self.accelerator.device)
         self.add_callback(self._clock)
+        self._lists_sampled = 0  # by all processes, for training
         self._check_reference()
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
@@ -264,6 +265,8 @@ class RankGRPOTrainer(GRPOTrainer):
 
     def _log_lists(self, lists: Lists, returns: Returns) -> None:
         mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            self._lists_sampled += len(lists.lengths)
         self._metrics[mode]["list_length"].append(lists.lengths.float().mean().item())
         self._rank_logs[mode].add_lists(lists, weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks)))
 
@@ -283,7 +286,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            logs.update(self._clock.take())
+            logs.update({"lists_sampled": self._lists_sampled, **self._clock.take()})
         with self._phase("credit"):
             rank_log = self._rank_logs[mode]
             prefix = "eval_" if mode == "eval" else ""
@@ -311,7 +314,7 @@ class RankGRPOTrainer(GRPOTrainer):
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
-            state = {"step": self._step, "lists": self._buffered_inputs}
+            state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
             torch.save(state, folder / _STATE_FILE.format(process=self.accelerator.process_index))
         super()._save_checkpoint(model, trial)
 
@@ -328,6 +331,7 @@ class RankGRPOTrainer(GRPOTrainer):
             )
         state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
         self._step, self._buffered_inputs = state["step"], state["lists"]
+        self._lists_sampled = state["lists_sampled"]
 
     def _check_reference(self) -> None:
         """The KL reference must be the policy at the start of RL; TRL loads it anew from the model's path."""
