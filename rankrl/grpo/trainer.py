@@ -77,7 +77,7 @@ class RankGRPOTrainer(GRPOTrainer):
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
         self._clock = StepClock(self.accelerator.device)
         self.add_callback(self._clock)
-        self._num_lists = 0  # sampled in training, by all processes
+        self._lists_sampled = 0  # by all processes, for training
         self._dynamic_sampling = None
         if args.dynamic_sampling_rounds:
             pad = self._tokenizer.pad_token_id
@@ -302,7 +302,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def _log_lists(self, lists: Lists, returns: Returns, informative: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            self._num_lists += len(lists.overflow)
+            self._lists_sampled += len(lists.lengths)
         self._metrics[mode]["list_length"].append(lists.lengths.float().mean().item())
         summed = weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks))
         self._rank_logs[mode].add_lists(lists, summed, informative)
@@ -318,7 +318,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            logs.update(self._clock.take(), num_lists=self._num_lists)
+            logs.update({"lists_sampled": self._lists_sampled, **self._clock.take()})
         with self._phase("credit"):
             rank_log = self._rank_logs[mode]
             prefix = "eval_" if mode == "eval" else ""
@@ -345,7 +345,7 @@ class RankGRPOTrainer(GRPOTrainer):
         # First, because the trainer's own state comes last and says that a checkpoint is whole.
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            state = {"step": self._step, "lists": self._buffered_inputs, "num_lists": self._num_lists}
+            state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
             if self._dynamic_sampling:
                 state["cursor"] = self._dynamic_sampling.stream.cursor
             save_state(state, folder, self.accelerator.process_index)
@@ -356,7 +356,7 @@ class RankGRPOTrainer(GRPOTrainer):
         if checkpoint is None:
             return
         state = load_state(Path(checkpoint), self.accelerator.process_index, self.accelerator.device)
-        self._step, self._buffered_inputs, self._num_lists = state["step"], state["lists"], state["num_lists"]
+        self._step, self._buffered_inputs, self._lists_sampled = state["step"], state["lists"], state["lists_sampled"]
         if self._dynamic_sampling:
             self._dynamic_sampling.stream.cursor = state.get("cursor", 0)  # 0: nothing was drawn before
 

@@ -236,7 +236,7 @@ def test_what_the_trainer_draws_by_loops(make_trainer) -> None:
     assert prompts_in(trainer) == sorted(held * G)
     log = trainer.state.log_history[0]
     assert rounds > 1, "or there is little to see"
-    assert (log["sampling_rounds"], log["num_lists"]) == (rounds, G * len(sampled))
+    assert (log["sampling_rounds"], log["lists_sampled"]) == (rounds, G * len(sampled))
     paying = sum(number in PAYING for number in sampled) / len(sampled)
     assert log["informative/all"] == pytest.approx(paying / NUM_RANKS)
     assert log["informative_trained/all"] == pytest.approx(1 / NUM_RANKS)
@@ -273,13 +273,13 @@ def test_at_the_bound_the_batch_keeps_what_it_has(make_trainer) -> None:
     trainer.train()
     assert prompts_in(trainer) == own
     log = trainer.state.log_history[0]
-    assert (log["sampling_rounds"], log["num_lists"], log["informative_trained/all"]) == (2, 3 * 4 * G, 0)
+    assert (log["sampling_rounds"], log["lists_sampled"], log["informative_trained/all"]) == (2, 3 * 4 * G, 0)
 
 
 def test_without_dynamic_sampling_no_prompt_is_drawn(make_trainer) -> None:
     trainer = make_trainer(reward_funcs=nothing_pays, **{**BATCH, "max_steps": 2})
     trainer.train()
-    assert [log["num_lists"] for log in trainer.state.log_history[:2]] == [4 * G, 8 * G]
+    assert [log["lists_sampled"] for log in trainer.state.log_history[:2]] == [4 * G, 8 * G]
     assert "sampling_rounds" not in trainer.state.log_history[0]
 
 
@@ -310,7 +310,8 @@ def test_two_processes_share_what_one_of_them_finds(by_two: dict[str, list], pol
     """
     seen = by_two["straight"]
     log = seen[0]["logs"][0]
-    assert (log["sampling_rounds"], log["num_lists"], log["informative_trained/all"]) == (2, 8 + 4 + 2, 1 / NUM_RANKS)
+    assert (log["sampling_rounds"], log["lists_sampled"]) == (2, 8 + 4 + 2)
+    assert log["informative_trained/all"] == pytest.approx(1 / NUM_RANKS)
     assert log["informative/all"] == pytest.approx(4 / 7 / NUM_RANKS)
     assert [process["cursor"] for process in seen] == [2 * 3, 2 * 3]  # two steps
     for process in seen:
@@ -321,6 +322,6 @@ def test_two_processes_share_what_one_of_them_finds(by_two: dict[str, list], pol
 def test_two_processes_resume_where_they_were(by_two: dict[str, list]) -> None:
     for straight, resumed in zip(*by_two.values(), strict=True):
         assert straight["cursor"] == resumed["cursor"]
-        assert straight["logs"][1]["num_lists"] == resumed["logs"][1]["num_lists"] == 2 * 14
+        assert straight["logs"][1]["lists_sampled"] == resumed["logs"][1]["lists_sampled"] == 2 * 14
         for other in (resumed, by_two["straight"][0]):
             assert all(torch.equal(value, other["weights"][name]) for name, value in straight["weights"].items())
