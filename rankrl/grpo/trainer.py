@@ -77,7 +77,7 @@ class RankGRPOTrainer(GRPOTrainer):
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
         self._clock = StepClock(self.accelerator.device)
         self.add_callback(self._clock)
-        self._lists_sampled = 0  # sampled in training, by all processes
+        self._lists_sampled = 0  # by all processes, for training
         self._dynamic_sampling = None
         if args.dynamic_sampling_rounds:
             pad = self._tokenizer.pad_token_id
@@ -302,7 +302,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def _log_lists(self, lists: Lists, returns: Returns, informative: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            self._lists_sampled += len(lists.overflow)
+            self._lists_sampled += len(lists.lengths)
         self._metrics[mode]["list_length"].append(lists.lengths.float().mean().item())
         summed = weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks))
         self._rank_logs[mode].add_lists(lists, summed, informative)
@@ -318,7 +318,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            logs.update(self._clock.take(), lists_sampled=self._lists_sampled)
+            logs.update({"lists_sampled": self._lists_sampled, **self._clock.take()})
         with self._phase("credit"):
             rank_log = self._rank_logs[mode]
             prefix = "eval_" if mode == "eval" else ""

@@ -310,11 +310,8 @@ def test_two_processes_share_what_one_of_them_finds(by_two: dict[str, list], pol
     """
     seen = by_two["straight"]
     log = seen[0]["logs"][0]
-    assert (log["sampling_rounds"], log["lists_sampled"], log["informative_trained/all"]) == (
-        2,
-        8 + 4 + 2,
-        1 / NUM_RANKS,
-    )
+    assert (log["sampling_rounds"], log["lists_sampled"]) == (2, 8 + 4 + 2)
+    assert log["informative_trained/all"] == pytest.approx(1 / NUM_RANKS)
     assert log["informative/all"] == pytest.approx(4 / 7 / NUM_RANKS)
     assert [process["cursor"] for process in seen] == [2 * 3, 2 * 3]  # two steps
     for process in seen:
