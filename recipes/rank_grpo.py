@@ -19,7 +19,7 @@ from trl import ModelConfig, TrlParser, get_peft_config
 
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer
-from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
+from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
@@ -119,6 +119,8 @@ def main(
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
+    if not_counted := forget_generation_config(model, tokenizer):
+        logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
 
     renderer, training_args.max_completion_length = make_renderer(
         args, tokenizer, model.config, catalog, training_args.num_ranks, training_args.max_completion_length
@@ -144,6 +146,7 @@ def main(
         renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
         tokenizer.save_pretrained(training_args.output_dir)
         logger.info("%s", renderer.report())
+        logger.info("lists are sampled with %s", sampling_settings(trainer))
         lines = catalog.lines[: training_args.num_ranks]
         show_example(renderer.render(dialogues[0].messages).text, renderer.completion(lines), tokenizer, len(lines))
         write_manifest(
@@ -156,7 +159,7 @@ def main(
             validation,
             alarms,
             validation=sample and sample.facts,
-            generation=trainer.generation_config.to_diff_dict() if not training_args.use_vllm else "vllm",
+            generation=sampling_settings(trainer),
         )
     if sample is not None:
         trainer.add_callback(Validation(trainer, renderer, sample, validation))
