@@ -27,6 +27,7 @@ from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
+from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
@@ -105,9 +106,11 @@ def main(
     model_args: ModelConfig,
     validation: ValidationArguments,
     alarms: AlarmArguments,
+    schedule: ScheduleArguments,
 ) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
+    learning_rate_steps = LearningRateSteps(schedule, training_args)
     catalog, dialogues = read_data(args)
     sample = None
     if validation.validation:
@@ -141,6 +144,7 @@ def main(
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
+    trainer.add_callback(learning_rate_steps)
     ConsoleCallback.install(trainer, RANK_GRPO_COLUMNS)
     if trainer.is_world_process_zero():
         renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
@@ -158,6 +162,7 @@ def main(
             model_args,
             validation,
             alarms,
+            schedule,
             validation=sample and sample.facts,
             generation=sampling_settings(trainer),
         )
@@ -175,7 +180,9 @@ def main(
 def cli() -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    parser = TrlParser((RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments))
+    parser = TrlParser(
+        (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
+    )
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
     main(*parser.parse_args_and_config())
 
