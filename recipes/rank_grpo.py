@@ -33,6 +33,7 @@ from rankrl.run.start import (
     make_renderer,
     read_data,
     require_joined_processes,
+    require_packages,
     show_example,
     write_manifest,
 )
@@ -110,6 +111,7 @@ def main(
 ) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
+    require_packages(model_args, training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
     catalog, dialogues = read_data(args)
     sample = None
