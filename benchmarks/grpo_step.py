@@ -1,7 +1,8 @@
 """A step of `RankGRPOTrainer` against a step of TRL's own `GRPOTrainer`: the same model, prompts, seeds and lists.
 
 The learning rate is 0, so that the seed alone decides what is sampled: every pair of steps does the same work, and
-what the rank costs is all that differs. A random model does not write lists; a bias on the newline makes it end a line
+what the rank costs is all that differs. How long segments, resolving, rewards, advantages and their log take is what
+the trainer itself says of its steps. A random model does not write lists; a bias on the newline makes it end a line
 after three tokens or so.
 """
 
@@ -39,6 +40,7 @@ from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
 from rankrl.rewards import RankReward
 
 TARGET = 1.05  # times TRL's step
+MOST_RANK_WORK, MOST_SHARE = 50 / 128, 3  # milliseconds a completion, percent of a step
 NUM_RANKS, LINE_TOKENS, GROUP = 20, 3, 8
 SIDES = {"GRPOTrainer": (GRPOTrainer, GRPOConfig, False), "RankGRPOTrainer": (RankGRPOTrainer, RankGRPOConfig, True)}
 
@@ -96,6 +98,11 @@ def compare(name: str, config: PretrainedConfig, *, rounds: int, **settings: Any
             Row(f"{part}, `RankGRPOTrainer`", own, "ms"),
             Row(f"{part}, ratio", own / theirs, "x", at_most=TARGET if part == "median step" else None),
         ]
+    milliseconds, percent = (median(figures) for figures in zip(*ours.rank_work, strict=True))
+    rows += [
+        Row("rank-specific work in a step", milliseconds, "ms", at_most=MOST_RANK_WORK * settings["size"]),
+        Row("its share of the step", percent, "%", at_most=MOST_SHARE),
+    ]
     return Table(f"A step of {lengths}, {name}", rows)
 
 
@@ -109,6 +116,7 @@ class Clock(TrainerCallback):
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []  # seconds: "step", and its parts
+        self.rank_work: list[tuple[float, float]] = []  # milliseconds of a step, and percent of it
         self.completions: list[str] = []
         self.rewards: list[float] = []
         self._began: float | None = None
@@ -153,6 +161,12 @@ class Clock(TrainerCallback):
             step = end - self._began
             self.steps.append({"step": step, **self._parts, "update": step - sum(self._parts.values())})
         self._began, self._parts = end, {}
+
+    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+        """What `RankGRPOTrainer` says of the step that has just ended; the first of a run is left out."""
+        if "time/step" in logs and len(self.rank_work) < len(self.steps):
+            work = [[logs[f"{key}/{phase}"] for phase in ("reward", "credit")] for key in ("time", "time_share")]
+            self.rank_work.append((1000 * sum(work[0]), 100 * sum(work[1])))
 
 
 class RecordingReward(RankReward):

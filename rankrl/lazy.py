@@ -1,4 +1,4 @@
-"""Packages that load a name's module on its first use (PEP 562), so that importing them stays cheap."""
+"""Names whose module is loaded on first use: those a package offers (PEP 562), and those a YAML file brings in."""
 
 from __future__ import annotations
 
@@ -55,3 +55,27 @@ def lazy_exports(
 
     names = sorted(home)
     return getattr_, lambda: names, names
+
+
+def load_object(name: str) -> Any:
+    """What `package.module:name` names: how a YAML file brings in code of your own.
+
+    Raises:
+        ValueError: if the name has another form, or the module does not define it.
+        ModuleNotFoundError: if there is no such module.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"{name!r} names no object; expected package.module:name")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and needs another that is not
+        raise ModuleNotFoundError(
+            f"{name!r} names no module that Python finds: there is no {error.name!r}. Install it, or start with "
+            "PYTHONPATH set to the folder that holds it, as in `PYTHONPATH=. accelerate launch ...`.",
+            name=error.name,
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{name!r} names no object: module {module!r} does not define {attribute!r}") from error

@@ -21,8 +21,8 @@ from typing import Any
 from rich.console import Console
 
 from catalog import Catalog
-from rankrl.data import Dialogue, load_dialogues, save_dialogues
-from rankrl.data.simulation import Choices, shuffled, simulate
+from rankrl.data import Dialogue, load_dialogues
+from rankrl.data.simulation import Choices, shuffled
 from rankrl.evaluation import Curve, Example, Scores, comparison_table, evaluate, evaluate_ranked, write_report
 from rankrl.evaluation.report import write_pictures
 from rankrl.rewards import resolve_truth
@@ -30,27 +30,12 @@ from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
 from rankrl.run.start import versions
 from recipes.evaluate import score_popularity, to_json
+from recipes.worlds import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_world
 
-CONFIGS = Path(__file__).parent / "configs" / "demo"
-NUM_RANKS = 10
 STEPS = ("teacher as is", "remap", "+ reflect", "+ adjust")  # rows of the demonstrations' card
 WRITTEN_LAST = ("trainer_state.json", "metrics.json")  # of a stage that trains, of demonstrations
 TABLE = ("ndcg@10", "recall@10", "in_catalog", "repeats", "ndcg@5", "coverage@10")  # the first four fit a terminal
-# glibc gives large blocks back to the system at once; a step on the CPU then spends half of its time on page faults.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 console = Console()
-
-
-def write_data(folder: Path, args: argparse.Namespace) -> None:
-    """Simulate users and write catalogue, dialogues and their true choice probabilities."""
-    if (folder / "truth.npz").is_file():
-        return
-    data = simulate(args.train, 0, args.test, seed=args.seed, num_ranks=NUM_RANKS)
-    folder.mkdir(parents=True, exist_ok=True)
-    data.catalog.save(folder / "catalog.jsonl")
-    save_dialogues(folder / "train.jsonl", data.train)
-    save_dialogues(folder / "test.jsonl", data.test)
-    data.choices.save(folder / "truth.npz")
 
 
 def run_stage(name: str, output: Path, dialogues: Path, args: argparse.Namespace, *flags: str) -> None:
@@ -202,7 +187,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     refuse_other_settings(args)
-    write_data(args.output / "data", args)
+    write_world(args.output / "data", args.seed, train=args.train, test=args.test)
     data, demonstrations, sft = (args.output / name for name in ("data", "demonstrations", "sft"))
     teacher = ("--teacher_seed", str(args.seed))
     resume = ("--resume_from_checkpoint", "latest")

@@ -119,6 +119,7 @@ def main(args: EvaluationArguments) -> Scores:
         report = {
             "model": args.model_name_or_path,
             "rows": len(scores.ids),
+            "num_ranks": num_ranks,
             "catalog": catalog.version,
             "prompt_hash": writer.renderer.hash,
             "generation": generation,

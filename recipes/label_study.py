@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +24,11 @@ from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.data.simulation import Simulation
 from rankrl.data.simulation.requests import read_taste
 from rankrl.evaluation import Curve, Scores, evaluate
+from rankrl.evaluation.comparison import comparison_markdown, over_seeds
 from rankrl.evaluation.report import write_pictures
-from rankrl.evaluation.significance import Interval, bootstrap_over_seeds
 from rankrl.metrics import Popularity
 from rankrl.rewards import resolve_truth
-from recipes.demo import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_data
+from recipes.worlds import NUM_RANKS, run_once, run_recipe, teach, write_world
 
 METRICS = ("ndcg@10", "recall@10", "fits", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")
 DRAWN = ("ndcg@10", "recall@10", "fits")
@@ -95,19 +92,17 @@ def main() -> None:
 
 def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
     """Everything of one seed: data, demonstrations, SFT, labels right and wrong, then the arms and their lists."""
-    write_data(root / "data", argparse.Namespace(seed=seed, train=args.train, test=args.test))
-    train, teacher = root / "data" / "train.jsonl", ("--teacher_seed", str(seed))
-    run(root, "demonstrations", "demonstrations", train, seed, *teacher)
-    run(root, "sft", "sft", root / "demonstrations" / "demonstrations.jsonl", seed)
-    logged = write_log(root / "data", args.logged, args.labelled)
-    run(root, "augment_labels", "labels", logged, seed, *teacher)
-    run(root, "augment_labels", "labels_wrong", logged, seed, *teacher, "--corrupt", "0.5")
+    write_world(root / "data", seed, args.train, args.test)
+    teach(root, seed, root / "data" / "train.jsonl")
+    logged, teacher = write_log(root / "data", args.logged, args.labelled), ("--teacher_seed", str(seed))
+    run_recipe(root, "augment_labels", "labels", logged, seed, *teacher)
+    run_recipe(root, "augment_labels", "labels_wrong", logged, seed, *teacher, "--corrupt", "0.5")
     for arm in args.arms:
         for stage in ARMS[arm]:
             steps = ("--max_steps", str(round(args.steps * stage.share)))
             start = ("--model_name_or_path", str(root / stage.start))
             labels = root / stage.labels / "labels.jsonl"
-            run(root, "rank_grpo", stage.name, labels, seed, *start, *steps, *stage.flags)
+            run_recipe(root, "rank_grpo", stage.name, labels, seed, *start, *steps, *stage.flags)
         write_lists(root, ARMS[arm][-1].name)
     write_lists(root, "sft")
 
@@ -120,32 +115,11 @@ def write_log(folder: Path, logged: int, number: int) -> Path:
     return path
 
 
-def run(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *flags: str) -> None:
-    """Run one recipe with the demo's settings, unless it has finished before."""
-    flags = ("--config", str(CONFIGS / f"{recipe}.yaml"), *flags, "--output_dir", str(root / name), "--seed", str(seed))
-    call(root, recipe, name, "--dialogues", str(dialogues), *flags)
-
-
 def write_lists(root: Path, name: str) -> None:
     """Greedy lists for the held-out dialogues."""
-    where = ("--model_name_or_path", str(root / name), "--output", str(root / f"{name}.json"))
-    call(root, "evaluate", f"{name}.lists", "--dialogues", str(root / "data" / "test.jsonl"), *where)
-
-
-def call(root: Path, recipe: str, name: str, *flags: str) -> None:
-    """Run a recipe on one thread; its output goes to a log, a mark says that it has finished."""
-    mark = root / "finished" / name
-    if mark.is_file():
-        return
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", f"recipes.{recipe}", "--catalog", str(root / "data" / "catalog.jsonl"), *flags]
-    print(f"{root.name}: {name}", flush=True)
-    environment = {**KEEP_MEMORY, "OMP_NUM_THREADS": "1", **os.environ}
-    with (root / f"{name}.log").open("w", encoding="utf-8") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
-    if status:
-        raise RuntimeError(f"{' '.join(command)} stopped with {status}: see {root / f'{name}.log'}")
-    mark.touch()
+    where = ("--catalog", str(root / "data" / "catalog.jsonl"), "--dialogues", str(root / "data" / "test.jsonl"))
+    model = ("--model_name_or_path", str(root / name), "--output", str(root / f"{name}.json"))
+    run_once(root, f"{name}.lists", [sys.executable, "-m", "recipes.evaluate", *where, *model])
 
 
 def report(args: argparse.Namespace) -> None:
@@ -156,7 +130,8 @@ def report(args: argparse.Namespace) -> None:
     places = list(zip(roots, args.seeds, strict=True))
     scores = {arm: [score(root, name, seed) for root, seed in places] for arm, name in names.items()}
     tables = (label_table(roots, args.seeds), training_table(roots, arms))
-    for table in (*tables, score_table(scores, BASELINE), score_table(scores, "SFT")):
+    gains = (comparison_markdown(scores, other, METRICS, by_seed=METRICS[0]) for other in (BASELINE, "SFT"))
+    for table in (*tables, *gains):
         print("\n".join(table))
     bars = {arm: {metric: over_seeds(runs, metric) for metric in DRAWN} for arm, runs in scores.items()}
     curves = [
@@ -166,21 +141,6 @@ def report(args: argparse.Namespace) -> None:
         Curve("True labels hit by sampled lists", "step", "hit rate", learning(roots, arms, "hit/all")),
     ]
     write_pictures(args.output, systems=bars, curves=curves, bars=DRAWN)
-
-
-def over_seeds(runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] | None = None) -> Interval:
-    """Mean of a metric over seeds, or its paired difference to another arm: same seeds, same dialogues.
-
-    Rows without the metric are left out, and so are seeds that have none (a model that writes no item shows no tail).
-    """
-    values, dialogues = [], []
-    for number, run in enumerate(runs):
-        row = run.rows[metric] - (0.0 if baseline is None else baseline[number].rows[metric])
-        there = np.isfinite(row)
-        if there.any():
-            values.append(row[there])
-            dialogues.append([name for name, kept in zip(run.dialogues, there.tolist(), strict=True) if kept])
-    return bootstrap_over_seeds(values, dialogues) if values else Interval(nan, nan, nan)
 
 
 def learning(roots: Sequence[Path], arms: Sequence[str], key: str) -> dict[str, tuple[list[float], list[float]]]:
@@ -266,22 +226,6 @@ def score(root: Path, name: str, seed: int) -> Scores:
         for row, dialogue in zip(lists, test, strict=True)
     ]
     return replace(scores, rows={**scores.rows, "fits": np.array(fits)})
-
-
-def score_table(scores: dict[str, list[Scores]], baseline: str) -> list[str]:
-    """Means over seeds, and the paired difference to one of the arms, with intervals over seeds and dialogues."""
-    rows = [
-        f"| against {baseline} | " + " | ".join(METRICS) + " | NDCG@10 by seed |",
-        "| --- |" + " ---: |" * len(METRICS) + " --- |",
-    ]
-    for arm, runs in scores.items():
-        cells = [f"{over_seeds(runs, metric).mean:.3f}" for metric in METRICS]
-        if arm != baseline and baseline in scores:
-            gains = [str(over_seeds(runs, metric, scores[baseline])) for metric in METRICS]
-            cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
-        by_seed = " ".join(f"{run.rows['ndcg@10'].mean():.3f}" for run in runs)
-        rows.append(f"| {arm} | {' | '.join(cells)} | {by_seed} |")
-    return [*rows, ""]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from trl import ModelConfig, TrlParser, get_peft_config
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
+from rankrl.lazy import load_object
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
@@ -101,6 +102,21 @@ def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
         )
 
 
+def load_trainer(name: str | None) -> type[RankGRPOTrainer]:
+    """`RankGRPOTrainer`, or the subclass that the arguments name.
+
+    Raises:
+        ValueError, ModuleNotFoundError: if there is no such class, or it is another kind of thing.
+    """
+    found = RankGRPOTrainer if name is None else load_object(name)
+    if not (isinstance(found, type) and issubclass(found, RankGRPOTrainer)):
+        raise ValueError(
+            f"trainer is {name!r}, which is {found!r}; expected a subclass of rankrl.grpo.RankGRPOTrainer, see "
+            "docs/extend.md."
+        )
+    return found
+
+
 def main(
     args: RewardArguments,
     training_args: RankGRPOConfig,
@@ -113,6 +129,7 @@ def main(
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
+    trainer_class = load_trainer(args.trainer)
     catalog, dialogues = read_data(args)
     sample = None
     if validation.validation:
@@ -138,7 +155,7 @@ def main(
     if checkpoint is not None:
         renderer.require_same_prompt(checkpoint, allow_mismatch=args.allow_prompt_mismatch)
     training_args.remove_unused_columns = False  # the reward reads the labels and what was seen
-    trainer = RankGRPOTrainer(
+    trainer = trainer_class(
         model,
         reward,
         training_args,

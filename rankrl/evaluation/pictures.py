@@ -129,7 +129,7 @@ def bar_picture(systems: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]
     figure = Figure(figsize=(7.2, 0.9 + 0.42 * len(names)), dpi=160, layout="constrained", facecolor=theme.background)
     for panel, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), panel + 1)
-        _style(axes, theme)
+        style_axes(axes, theme)
         axes.set_title(metric_label(metric), loc="left", color=theme.text, fontsize=11, fontweight="bold", pad=8)
         _draw_bars(axes, {name: systems[name][metric] for name in names if metric in systems[name]}, colours, theme)
         axes.set_yticks(range(len(names)), [system_label(name) for name in names] if panel == 0 else [])
@@ -184,13 +184,14 @@ def metric_label(name: str) -> str:
 def _canvas(title: str, theme: Theme) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 3.6), dpi=160, layout="constrained", facecolor=theme.background)
     axes = figure.add_subplot()
-    _style(axes, theme)
+    style_axes(axes, theme)
     axes.grid(axis="y", color=theme.grid, linewidth=0.8)
     axes.set_title(title, loc="left", color=theme.text, fontsize=12, fontweight="bold", pad=10)
     return figure, axes
 
 
-def _style(axes: Axes, theme: Theme) -> None:
+def style_axes(axes: Axes, theme: Theme) -> None:
+    """Give axes the theme's colours, and no frame but the line below."""
     axes.set_facecolor(theme.background)
     axes.set_axisbelow(True)
     axes.tick_params(colors=theme.muted, labelsize=9, length=0)

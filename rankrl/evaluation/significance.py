@@ -163,20 +163,22 @@ def bootstrap_over_seeds(
     values: Sequence[ArrayLike],
     dialogues: Sequence[Sequence[str]],
     *,
+    same_dialogues: bool = False,
     level: float = 0.95,
     num_samples: int = 2000,
     seed: int = 0,
 ) -> Interval:
     """Return the mean over training runs of their means over rows, with an interval for both kinds of chance.
 
-    A draw takes runs with replacement, and in each run that it took dialogues with replacement, anew for every run:
-    each run has to have test dialogues of its own, as where every seed is another simulated world. Runs tested on the
-    same dialogues share what makes those hard, and the interval would be too narrow. For a paired difference of two
-    systems, pass the differences row by row, of runs with the same seed.
+    A draw takes runs with replacement and dialogues with replacement: anew for every run that it took if each run has
+    test dialogues of its own, as where every seed is another simulated world; once for all runs if they were tested on
+    the same dialogues, which share what makes those hard. For a paired difference of two systems, pass the differences
+    row by row, of runs with the same seed.
 
     Args:
         values: per run `(B,)`, one value per row.
         dialogues: per run B names; rows with the same name are drawn together.
+        same_dialogues: were all runs tested on the same dialogues?
         level, num_samples, seed: as for `bootstrap_mean`.
 
     Returns:
@@ -184,20 +186,23 @@ def bootstrap_over_seeds(
         rather than too wide: five runs say little of their own spread.
 
     Raises:
-        ValueError: if there is no run, or a run's rows cannot be used.
+        ValueError: if there is no run, a run's rows cannot be used, or `same_dialogues` is said of different ones.
     """
     if not values or len(values) != len(dialogues):
         raise ValueError(f"got values of {len(values)} runs and names of {len(dialogues)}; give both for every run.")
+    if same_dialogues and any(set(names) != set(dialogues[0]) for names in dialogues):
+        raise ValueError("the runs were tested on different dialogues; score all of them on the same.")
     runs = [_sum_by_dialogue(row, names, partial=False) for row, names in zip(values, dialogues, strict=True)]
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(runs), size=(num_samples, len(runs)))
-    means = np.empty(drawn.shape)
-    for run, (sums, counts) in enumerate(runs):
-        taken = drawn == run
-        sizes = _batch_sizes(int(taken.sum()), len(sums))
-        means[taken] = np.concatenate(
-            [np.empty(0), *(_resampled_means(sums[:, None], counts[:, None], size, rng)[:, 0] for size in sizes)]
-        )
+    if same_dialogues:
+        sums, counts = (np.stack(columns, axis=1) for columns in zip(*runs, strict=True))  # (C, runs)
+        means = np.take_along_axis(_means_of_draws(sums, counts, num_samples, rng), drawn, axis=1)
+    else:
+        means = np.empty(drawn.shape)
+        for run, (sums, counts) in enumerate(runs):
+            taken = drawn == run
+            means[taken] = _means_of_draws(sums[:, None], counts[:, None], int(taken.sum()), rng)[:, 0]
     low, high = np.quantile(means.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     mean = np.mean([sums.sum() / counts.sum() for sums, counts in runs])
     return Interval(float(mean), float(low), float(high))
@@ -224,6 +229,16 @@ def _sum_by_dialogue(
 def _batch_sizes(num_samples: int, num_dialogues: int) -> list[int]:
     at_once = max(1, _WEIGHTS_AT_ONCE // num_dialogues)
     return [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
+
+
+def _means_of_draws(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], num_samples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """`_resampled_means` in batches that fit memory."""
+    sizes = _batch_sizes(num_samples, len(sums))
+    return np.concatenate(
+        [np.empty((0, sums.shape[1])), *(_resampled_means(sums, counts, size, rng) for size in sizes)]
+    )
 
 
 def _resampled_means(

@@ -1,7 +1,8 @@
 """Stage 2, Rank-GRPO: each rank of the list is the unit of credit (arXiv 2510.20150).
 
 `segments`, `advantages` and `objective` are pure torch and import nothing else, so that they can be used in any
-trainer; `RankGRPOConfig` and `RankGRPOTrainer` load TRL, and only when they are asked for.
+trainer; `RankGRPOConfig` and `RankGRPOTrainer` load TRL, and only when they are asked for. `Lists`, `Returns`,
+`Advantages` and `Tokens` are what a trainer of your own takes and returns (docs/extend.md).
 """
 
 from typing import TYPE_CHECKING
@@ -10,8 +11,13 @@ from rankrl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from rankrl.grpo.advantages import decoupled_advantages as decoupled_advantages
+    from rankrl.grpo.advantages import informative_cells as informative_cells
     from rankrl.grpo.advantages import rank_advantages as rank_advantages
     from rankrl.grpo.config import RankGRPOConfig as RankGRPOConfig
+    from rankrl.grpo.credit import Advantages as Advantages
+    from rankrl.grpo.credit import Lists as Lists
+    from rankrl.grpo.credit import Returns as Returns
+    from rankrl.grpo.credit import Tokens as Tokens
     from rankrl.grpo.objective import rank_grpo_loss as rank_grpo_loss
     from rankrl.grpo.objective import rank_log_ratio as rank_log_ratio
     from rankrl.grpo.sampling import forget_generation_config as forget_generation_config
@@ -23,8 +29,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "advantages": ["decoupled_advantages", "rank_advantages"],
+        "advantages": ["decoupled_advantages", "informative_cells", "rank_advantages"],
         "config": ["RankGRPOConfig"],
+        "credit": ["Advantages", "Lists", "Returns", "Tokens"],
         "objective": ["rank_grpo_loss", "rank_log_ratio"],
         "sampling": ["forget_generation_config", "sampling_settings"],
         "segments": ["LineTable", "segment_ranks"],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 SCALES = ("group", "batch", "none")
+_SAME = 1e-8  # returns that are no farther apart are equal
 _STD_FLOOR = 1e-4  # as in TRL and in the released code, so that a cell without spread gets advantage 0, not 0/0
 
 
@@ -82,6 +83,20 @@ def decoupled_advantages(rewards: Tensor, weights: Tensor, num_generations: int)
     total = weighted_sum(each.masked_fill(rewards.isnan(), torch.nan), weights)
     spread = _sample_std(total.reshape(-1, 1), 0)
     return ((total - total.nanmean()) / (spread + _STD_FLOOR)).nan_to_num(nan=0.0)
+
+
+def informative_cells(returns: Tensor, num_generations: int) -> Tensor:
+    """Say which (prompt, rank) cells hold lists that differ: the others carry no signal.
+
+    Args:
+        returns: `(P G, K)` float; the lists of one prompt stand together. NaN, a list without score, does not count.
+        num_generations: G, lists per prompt.
+
+    Returns:
+        `(P, K)` bool.
+    """
+    cells = returns.view(-1, num_generations, returns.shape[1])
+    return cells.nan_to_num(nan=-torch.inf).amax(1) - cells.nan_to_num(nan=torch.inf).amin(1) > _SAME
 
 
 def _sample_std(values: Tensor, dim: int) -> Tensor:

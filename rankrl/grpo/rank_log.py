@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rankrl.grpo.advantages import informative_cells
+from rankrl.grpo.credit import Lists
 
 
 class RankLog:
@@ -34,6 +39,26 @@ class RankLog:
         """Add what one batch saw of a metric: its sum and how many values it has, `(K,)` each."""
         self._sums[name] = self._sums.get(name, 0) + np.asarray(sums, dtype=np.float64)
         self._counts[name] = self._counts.get(name, 0) + np.asarray(counts, dtype=np.float64)
+
+    def add_values(self, name: str, values: ArrayLike, counted: ArrayLike | None = None) -> None:
+        """Add `(N, K)` values, of which `counted` says what is there; by default all."""
+        values = np.asarray(values, dtype=np.float64)
+        counted = np.ones(values.shape) if counted is None else np.asarray(counted, dtype=np.float64)
+        self.add(name, (values * counted).sum(0), counted.sum(0))
+
+    def add_lists(self, lists: Lists, returns: Tensor) -> None:
+        """Add what the lists of all processes, with their `(N, K)` returns, earned and what the reward saw in them."""
+        scored = ~returns.isnan()
+        self.add_values("informative", informative_cells(returns, lists.num_generations).cpu())
+        self.add_values("return", returns.nan_to_num(0.0).cpu(), scored.cpu())
+        if (seen := lists.scores) is None:
+            return
+        present = lists.present.cpu()  # a rank that is missing is a miss, but neither in the catalogue nor out
+        self.add_values("in_catalog", seen.ranked >= 0, present)
+        self.add_values("repeat", seen.repeats, present)
+        self.add_values("hit", seen.hits)
+        self.add_values("reward_true", seen.relevance - seen.augmented)
+        self.add_values("reward_augmented", seen.augmented)
 
     def grouped(self) -> dict[str, float]:
         """Mean of each metric over all ranks, ranks 1-5, 6-10 and 11-K; groups without a value are left out."""

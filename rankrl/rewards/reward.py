@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankrl.rewards.blend import LabelSchedule, LabelWeights, blend_labels
-from rankrl.rewards.relevance import relevance
+from rankrl.rewards.relevance import first_occurrence, relevance
 from rankrl.rewards.returns import ReturnKind, check_return, rank_returns
 from rankrl.rewards.truth import TruthResolver
 
@@ -44,6 +44,11 @@ class RankScores:
     augmented: NDArray[np.float64]
     returns: NDArray[np.float64]
     fuzzy: NDArray[np.bool_]
+
+    @property
+    def repeats(self) -> NDArray[np.bool_]:
+        """`(B, K)`: ranks whose item the list names already; what names nothing repeats nothing."""
+        return (self.ranked >= 0) & ~first_occurrence(self.ranked)
 
     @property
     def fuzzy_share(self) -> float:

@@ -188,9 +188,10 @@ class LabelArguments(JudgedArguments):
 
 @dataclass
 class RewardArguments(DataArguments):
-    """Stage 2: what a rank is rewarded with.
+    """Stage 2: what a rank is rewarded with, and who makes use of it.
 
     Args:
+        trainer: `package.module:Class`, a subclass of `RankGRPOTrainer` with a rule of your own (docs/extend.md).
         reward: `exp` or `log` (arXiv 2510.20150, section on returns).
         gamma: discount of `exp`, above 1; infinity rewards a rank with its own item alone.
         year_tolerance: accept a truth item whose year is off by so many years.
@@ -207,6 +208,7 @@ class RewardArguments(DataArguments):
         popularity_cap: and at most so many times as much as one on the most popular item.
     """
 
+    trainer: str | None = field(default=None, metadata={"help": "A trainer of your own, package.module:Class."})
     reward: Literal["exp", "log"] = field(default="exp", metadata={"help": "Family of the return: exp or log."})
     gamma: float = field(default=math.inf, metadata={"help": "Discount of exp; inf: each rank its own item."})
     year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})

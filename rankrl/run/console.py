@@ -1,8 +1,10 @@
-"""What a person sees while a stage trains: one row of the numbers that matter, and the time left."""
+"""What a person sees while a stage trains: one row of the numbers that matter, the time left, and where it went."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
@@ -53,9 +55,38 @@ class ConsoleCallback(TrainerCallback):
         place = f"{state.global_step}/{state.max_steps}"
         print(f"{place:>11}  " + "  ".join(cells) + f"    {self._time_left(state):>9}", flush=True)
 
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero and (split := time_split(state.log_history)):
+            print(split, flush=True)
+
     def _time_left(self, state: Any) -> str:
         begun, first_step = self._started
         if (steps := state.global_step - first_step) <= 0:
             return ""
         left = round((time.monotonic() - begun) / steps * (state.max_steps - state.global_step))
         return f"{left // 60}:{left % 60:02d}"
+
+
+def time_split(history: Iterable[Mapping[str, float]]) -> str:
+    """Where the time of a run went, in one line, from its log: `time/step` and `time/PHASE`, seconds a step.
+
+    Example:
+        >>> time_split([{"step": 1, "time/step": 2.0, "time/generate": 1.5, "time/update": 0.5}])
+        'a step took 2 s: generate 75 %, update 25 %'
+
+    Empty if the log holds no times, as that of SFT.
+    """
+    total: Counter[str] = Counter()
+    steps = 0
+    for entry in history:
+        if "time/step" in entry:
+            since, steps = (
+                entry["step"] - steps,
+                int(entry["step"]),
+            )  # an entry speaks of the steps since the one before
+            total.update({name: since * value for name, value in entry.items() if name.startswith("time/")})
+    if not total:
+        return ""
+    step = total.pop("time/step")
+    phases = (f"{name.removeprefix('time/').replace('_', ' ')} {100 * t / step:.2g} %" for name, t in total.items())
+    return f"a step took {step / steps:.3g} s: {', '.join(phases)}"

@@ -8,8 +8,9 @@ from typing import Any
 from catalog import Catalog
 from rankrl.demonstrations.texts import NOTHING, Retriever, catalog_metadata, describe, describe_requests, item_text
 from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
+from rankrl.lazy import load_object
 from rankrl.run.arguments import JudgedArguments
-from rankrl.teachers import Messages, Metadata, MetadataTemplate, Teacher, load_object
+from rankrl.teachers import Messages, Metadata, MetadataTemplate, Teacher
 
 
 class ItemTexts:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rankrl.teachers.cached import Estimate as Estimate
     from rankrl.teachers.config import TeacherConfig as TeacherConfig
     from rankrl.teachers.config import load_budget as load_budget
-    from rankrl.teachers.config import load_object as load_object
     from rankrl.teachers.config import load_teacher as load_teacher
     from rankrl.teachers.local import LocalTeacher as LocalTeacher
     from rankrl.teachers.openai_teacher import OpenAITeacher as OpenAITeacher
@@ -44,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "budget": ["Budget"],
         "cache": ["AnswerCache", "CacheError"],
         "cached": ["CachedTeacher", "Estimate"],
-        "config": ["TeacherConfig", "load_budget", "load_object", "load_teacher"],
+        "config": ["TeacherConfig", "load_budget", "load_teacher"],
         "local": ["LocalTeacher"],
         "openai_teacher": ["OpenAITeacher"],
         "prompts": ["JudgeTemplate", "Metadata", "MetadataTemplate", "RecommendTemplate", "parse_metadata"],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
+from rankrl.lazy import load_object
 from rankrl.teachers.budget import Budget
 from rankrl.teachers.cache import AnswerCache
 from rankrl.teachers.local import LocalTeacher
@@ -74,18 +74,6 @@ def load_budget(config: TeacherConfig) -> Budget:
         input_price=config.teacher_input_price,
         output_price=config.teacher_output_price,
     )
-
-
-def load_object(name: str) -> Any:
-    """What `package.module:name` names: how a YAML brings in code of your own.
-
-    Raises:
-        ValueError: if the name has another form.
-    """
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
-        raise ValueError(f"{name!r} names no object; expected package.module:name")
-    return getattr(import_module(module), attribute)
 
 
 def load_teacher(config: TeacherConfig, *, budget: Budget | None = None, quiet: bool = False) -> Teacher:

@@ -23,6 +23,7 @@ from rankrl.grpo import trainer as trainer_module
 SIGNATURES = {
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
     "_compute_loss": "(self, model, inputs)",
+    "_generate": "(self, prompts)",
     "_generate_and_score_completions": "(self, inputs)",
     "_get_output_dir": "(self, trial)",
     "_get_per_token_logps_and_entropies": (

@@ -234,3 +234,30 @@ def test_the_standard_error_is_the_deviation_of_the_bootstrap() -> None:
 def test_one_dialogue_has_no_standard_error() -> None:
     with pytest.raises(ValueError, match="give at least two"):
         standard_error([0.0, 1.0], ["a", "a"])
+
+
+def test_runs_on_the_same_dialogues_do_not_make_these_more() -> None:
+    """Sixteen runs that score alike say of the dialogues what one of them says."""
+    values = np.random.default_rng(0).random(40)
+    names = [f"d{row // 2}" for row in range(40)]
+    alone = bootstrap_mean(values, names, num_samples=4000)
+    apart, together = (
+        bootstrap_over_seeds([values] * 16, [names] * 16, num_samples=4000, same_dialogues=same)
+        for same in (False, True)
+    )
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.08)
+    assert apart.high - apart.low == pytest.approx((alone.high - alone.low) / 4, rel=0.15)
+
+
+def test_what_the_runs_differ_by_widens_the_interval_on_the_same_dialogues_too() -> None:
+    values, names = np.tile([0.2, 0.4], 10), [str(row) for row in range(20)]
+    narrow, wide = (
+        bootstrap_over_seeds([values, values + shift], [names] * 2, same_dialogues=True) for shift in (0.0, 0.5)
+    )
+    assert wide.high - wide.low > 0.4 > narrow.high - narrow.low
+    assert wide.mean == pytest.approx(0.55)
+
+
+def test_other_dialogues_are_not_the_same() -> None:
+    with pytest.raises(ValueError, match="different dialogues"):
+        bootstrap_over_seeds([[0.1, 0.2], [0.1, 0.2]], [["a", "b"], ["a", "c"]], same_dialogues=True)

@@ -80,35 +80,38 @@ def prompts(columns: dict[str, list] | None = None) -> Dataset:
     return Dataset.from_dict({"prompt": [PROMPT.format(i) for i in range(8)], **(columns or {})})
 
 
-@pytest.fixture
-def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrainer]:
-    """Builds a trainer on eight prompts; keyword arguments override settings, `model` and `reward_funcs` the rest.
+def rank_trainer(
+    policy_dir: Path,
+    output_dir: Path,
+    *,
+    trainer_class: type[RankGRPOTrainer] = RankGRPOTrainer,
+    model: Any = None,
+    reward_funcs: Any = letters_reward,
+    peft_config: Any = None,
+    callbacks: Any = None,
+    columns: dict[str, list] | None = None,
+    **settings: Any,
+) -> RankGRPOTrainer:
+    """A trainer on eight prompts, with `SETTINGS` where none are given.
 
     `columns` are further columns of the data set, eight values each.
     """
+    defaults = {**SETTINGS, "output_dir": str(output_dir), "num_ranks": NUM_RANKS}
+    return trainer_class(
+        AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
+        reward_funcs,
+        RankGRPOConfig(**{**defaults, **settings}),
+        train_dataset=prompts(columns),
+        processing_class=AutoTokenizer.from_pretrained(policy_dir),
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
 
-    def make(
-        name: str = "run",
-        *,
-        model: Any = None,
-        reward_funcs: Any = letters_reward,
-        peft_config: Any = None,
-        callbacks: Any = None,
-        columns: dict[str, list] | None = None,
-        **settings: Any,
-    ) -> RankGRPOTrainer:
-        defaults = {**SETTINGS, "output_dir": str(tmp_path / name), "num_ranks": NUM_RANKS}
-        return RankGRPOTrainer(
-            AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
-            reward_funcs,
-            RankGRPOConfig(**{**defaults, **settings}),
-            train_dataset=prompts(columns),
-            processing_class=AutoTokenizer.from_pretrained(policy_dir),
-            peft_config=peft_config,
-            callbacks=callbacks,
-        )
 
-    return make
+@pytest.fixture
+def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrainer]:
+    """`rank_trainer` with the tiny policy and a folder by the name of the run."""
+    return lambda name="run", **settings: rank_trainer(policy_dir, tmp_path / name, **settings)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Steps(TrainerCallback):
 
 
 def train_on(trainer: Any, lists: tuple[str, ...] = LISTS) -> Steps:
-    """Train with `lists` in the place of samples: row by row, again and again."""
+    """Train with `lists` in the place of samples: row by row, over all processes, again and again."""
     steps = Steps()
     tokenizer = trainer.processing_class
     rows = [tokenizer.encode(text.replace("\0", tokenizer.eos_token)) for text in lists]
@@ -57,7 +57,8 @@ def train_on(trainer: Any, lists: tuple[str, ...] = LISTS) -> Steps:
     attended = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
 
     def generate(input_ids: Tensor, attention_mask: Tensor, **_: Any) -> Tensor:
-        index = torch.arange(len(input_ids)) % len(rows)
+        first = trainer.accelerator.process_index * len(input_ids)
+        index = torch.arange(first, first + len(input_ids)) % len(rows)
         steps.inputs = (
             torch.cat([input_ids, completions[index]], 1),
             torch.cat([attention_mask, attended[index]], 1),

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.grpo import decoupled_advantages, rank_advantages
+from rankrl.grpo import decoupled_advantages, informative_cells, rank_advantages
 
 K = 3
 
@@ -28,6 +28,19 @@ def test_advantages_agree_with_loops(seed: int, scale: str) -> None:
             }[scale]
             for i in range(3):
                 assert advantages[3 * group + i, rank].item() == pytest.approx((cell[i] - mean) / spread, abs=1e-9)
+
+
+def test_scales_by_hand() -> None:
+    returns = torch.tensor([[0.0], [2.0], [0.0], [4.0]], dtype=torch.float64)  # two prompts: means 1 and 2
+    batch = math.sqrt((1.5**2 + 0.5**2 + 1.5**2 + 2.5**2) / 3) + 1e-4  # around 1.5
+    one, two = math.sqrt(2) + 1e-4, math.sqrt(8) + 1e-4
+    expected = {
+        "group": [-1 / one, 1 / one, -2 / two, 2 / two],
+        "batch": [-1 / batch, 1 / batch, -2 / batch, 2 / batch],
+        "none": [-1, 1, -2, 2],
+    }
+    for scale, values in expected.items():
+        assert rank_advantages(returns, 2, scale)[:, 0].tolist() == pytest.approx(values), scale
 
 
 def test_a_list_without_score_is_left_out() -> None:
@@ -105,3 +118,9 @@ def test_a_missing_score_leaves_the_other_function_in_force() -> None:
     assert advantages[1] > 0, "the function that scored the list speaks for it"
     assert advantages[3] == 0, "a list without any score is left out"
     assert advantages.sum().item() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_cell_is_informative_if_its_lists_differ() -> None:
+    nan = float("nan")
+    returns = torch.tensor([[0.0, 1.0, nan, nan], [0.0, 0.5, 1.0, nan], [1.0, 0.0, nan, 0.0], [1.0, 1e-9, 2.0, 1.0]])
+    assert informative_cells(returns, 2).tolist() == [[False, True, False, False], [False, False, False, True]]

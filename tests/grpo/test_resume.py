@@ -40,6 +40,8 @@ def test_resume_is_exact(case: str, make_trainer) -> None:
     resumed.train(resume_from_checkpoint=str(checkpoint))
 
     assert resumed.state.global_step == 4
+    sampled = [[entry["lists_sampled"] for entry in trainer.state.log_history] for trainer in (straight, resumed)]
+    assert sampled[0] == sampled[1], "lists sampled before the stop count too"
     moved = False
     for name, value in weights(straight).items():
         assert torch.equal(value, weights(resumed)[name]), f"{name} differs after the resume"

@@ -85,32 +85,6 @@ def test_a_model_changed_after_loading_is_refused(make_trainer, policy_dir: Path
         make_trainer(model=model)
 
 
-def test_rollout_places_advantages_on_the_ranks_they_belong_to(make_trainer) -> None:
-    trainer = make_trainer(early_stop_penalty=-0.5, end_of_list_bonus=0.25, overflow_penalty=-0.125)
-    present = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
-    compared = torch.arange(12, dtype=torch.float64).reshape(4, 3) + 1
-    advantages = trainer._unit_advantages(compared, present, torch.zeros(4, 3))
-    assert advantages.tolist() == [
-        [1, 2, 3, 0.25, 0],  # complete
-        [4, 5, 0, -0.5, 0],  # ended early: the missing rank has no unit
-        [7, 8, 9, 0, -0.125],  # one line too many
-        [10, 11, 12, 0, 0],  # cut by the length limit
-    ]
-
-
-def test_a_repeated_item_costs_what_is_set(make_trainer) -> None:
-    catalog = Catalog([("aa", None), ("bb", None), ("cc", None)])
-    reward = RankReward(catalog, num_ranks=NUM_RANKS)
-    trainer = make_trainer(reward_funcs=[reward], repeat_penalty=-0.5)
-    wrapped = trainer.reward_funcs[0]
-    wrapped(completions=["aa\naa\ncc", "zz\nzz\nbb"], ground_truth=[["bb"], ["bb"]])
-    present = torch.ones(2, NUM_RANKS + 1).bool()
-    repeated = trainer._repeated(present)
-    assert repeated.tolist() == [[False, True, False], [False, False, False]]  # what names nothing repeats nothing
-    advantages = trainer._unit_advantages(torch.zeros(2, NUM_RANKS), present, repeated)
-    assert advantages.tolist() == [[0, -0.5, 0, 0], [0, 0, 0, 0]]
-
-
 def test_a_repeat_penalty_needs_a_reward_that_knows_items(make_trainer) -> None:
     trainer = make_trainer(reward_funcs=[letters_reward], repeat_penalty=-0.5, max_steps=1)
     with pytest.raises(ValueError, match="no reward function says which items a list names"):
@@ -141,15 +115,22 @@ def test_scalar_and_rank_rewards_add_up_with_their_weights(advantage: str, make_
     completions = ["aa\nbb\n", "ab\n", "xyz", "oo\naa\nii\n"]
     ids = [trainer._tokenizer.encode(text) for text in completions]
     trainer._calculate_rewards(batch, [row["prompt"] for row in batch], completions, ids)
+    lists = trainer._gather_lists(torch.ones(4, NUM_RANKS + 1).bool())
+    found = trainer.returns(lists)
     letters, lengths = [[1, 0, 0], [0.5, 0, 0], [0, 0, 0], [1, 1, 1]], [0.6, 0.3, 0.3, 0.9]
     returns = [[value + 0.5 * length for value in row] for row, length in zip(letters, lengths, strict=True)]
-    torch.testing.assert_close(trainer._returns, torch.tensor(returns).double())
+    weights = torch.tensor([1.0, 0.5]).double()
+    torch.testing.assert_close(found.ranks @ weights, torch.tensor(returns).double())
 
     # A list that is compared as a whole earns the sum over its ranks, and what judges it as a whole once.
     whole = [[sum(row) + 0.5 * length] for row, length in zip(letters, lengths, strict=True)]
     values = torch.tensor(returns if advantage == "rank" else whole).double().view(2, 2, -1)
     expected = (values - values.mean(1, keepdim=True)).view(4, -1)
-    torch.testing.assert_close(trainer._compare_lists("train"), expected)
+    advantages = trainer.advantages(lists, found)
+    torch.testing.assert_close(advantages.ranks, expected.expand(-1, NUM_RANKS))
+    shared = torch.zeros(4).double() if advantage == "rank" else expected[:, 0]
+    torch.testing.assert_close(advantages.end, shared)
+    torch.testing.assert_close(advantages.overflow, shared)
 
 
 def test_an_unscored_list_carries_no_signal(make_trainer) -> None:

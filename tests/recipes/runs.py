@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +64,16 @@ def run(recipe: ModuleType, **settings: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(recipe.__file__), *flags(**settings)])
         recipe.cli()
+
+
+def run_command(command: Sequence[str], shortened: Mapping[str, Sequence[str]]) -> str:
+    """Run `python -m recipes.NAME FLAGS` in this process, with further flags by recipe; returns the recipe's name."""
+    name = command[command.index("-m") + 1].removeprefix("recipes.")
+    words = [name, *command[command.index("-m") + 2 :], *shortened.get(name, ())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words)
+        import_module(f"recipes.{name}").cli()
+    return name
 
 
 def trainer_of(recipe: ModuleType, **settings: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 
 from rankrl.data.prompts import PromptTemplate
 from rankrl.grpo.presets import PRESETS
+from rankrl.run.grid import Grid
 from recipes import augment_labels, demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
@@ -26,7 +27,8 @@ RECIPES = {
 LISTING = ("sft", "rank_grpo")  # stages that train a model to write lists
 TRAINING = (*LISTING, "tune_scorer")
 CONFIGS = REPOSITORY / "recipes" / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+GRIDS = sorted((CONFIGS / "compare").glob("*.yaml"))
+FILES = sorted(set(CONFIGS.rglob("*.yaml")) - set(GRIDS))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: (\S+|\{.*\})( #.*)?$)", re.MULTILINE)
 
@@ -167,3 +169,25 @@ def test_blended_differs_from_the_general_config_in_the_labels_alone() -> None:
     training.scale_rewards = general.scale_rewards
     assert training.to_dict() | {"logging_dir": None} == general.to_dict() | {"logging_dir": None}
     assert others == plain_others
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_arm_of_a_grid_is_understood(path: Path) -> None:
+    grid = Grid.load(path)
+    base = REPOSITORY / grid.config
+    assert base.is_file()
+    for arm in grid.arms:
+        reward, training, *_ = parse(base, **{**grid.settings, **arm.settings})
+        own = {**vars(training), **vars(reward)}
+        assert {name: own[name] for name in arm.settings} == arm.settings, arm.name
+    assert path.read_text(encoding="utf-8").startswith("# "), "the first lines say what it asks"
+
+
+def test_an_arm_that_several_grids_name_is_one_arm() -> None:
+    """Grids may share an output folder; an arm of the same name there has to be the same run."""
+    seen: dict[tuple[object, str], object] = {}
+    for path in GRIDS:
+        grid = Grid.load(path)
+        for arm in grid.arms:
+            run = (grid.config, {**grid.settings, **arm.settings}, arm.recipe)
+            assert seen.setdefault((str(grid.start), arm.name), run) == run, f"{path.stem}: {arm.name}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rankrl.data import load_dialogues
-from recipes import label_study
+from recipes import label_study, worlds
+from tests.recipes.runs import run_command
 
 SHORT = {
     "demonstrations": ("--num_rated", "12", "--num_orders", "1"),
@@ -26,21 +25,19 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of a finished study of one seed, and the stages that ran, in their order."""
     folder, ran = tmp_path_factory.mktemp("study"), []
 
-    def call_here(root: Path, recipe: str, name: str, *flags: str) -> None:
+    def run_here(root: Path, name: str, command: Sequence[str]) -> None:
         mark = root / "finished" / name
         if mark.is_file():
             return
         ran.append(name)
-        arguments = [recipe, "--catalog", str(root / "data" / "catalog.jsonl"), *flags, *SHORT.get(recipe, ())]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            import_module(f"recipes.{recipe}").cli()
+        run_command(command, SHORT)
         mark.parent.mkdir(exist_ok=True)
         mark.touch()
 
     args = Namespace(train=40, test=30, labelled=20, logged=1, steps=3, arms=ARMS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_study, "call", call_here)
+        for module in (label_study, worlds):
+            patch.setattr(module, "run_once", run_here)
         for _ in range(2):  # the second time nothing is left to do
             label_study.run_seed(folder / "seed0", 0, args)
     return folder, ran
@@ -82,11 +79,3 @@ def test_labels_are_right_by_the_hidden_tastes(study: tuple[Path, list[str]]) ->
     assert right["precision"] > 0.9
     assert wrong["precision"] == pytest.approx(right["precision"] / 2, abs=0.2)
     assert wrong["trust"] < right["trust"]
-
-
-def test_a_paired_difference_is_row_by_row(study: tuple[Path, list[str]]) -> None:
-    scores = label_study.score(study[0] / "seed0", "true", 0)
-    gain = label_study.over_seeds([scores], "ndcg@10", [scores])
-    assert (gain.mean, gain.low, gain.high) == (0.0, 0.0, 0.0)
-    untrained = label_study.over_seeds([scores], "tail@10")
-    assert np.isnan(untrained.mean), "a model that writes no item shows no tail"

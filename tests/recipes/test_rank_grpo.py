@@ -18,6 +18,7 @@ from transformers.utils import is_bitsandbytes_available
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, save_dialogues
+from rankrl.grpo.step_clock import PHASES
 from rankrl.run.models import load_policy
 from recipes import rank_grpo, sft
 from tests.recipes.runs import LORA, NUM_RANKS, PAIRS, SMALL, Files, logits, run, trainer_of
@@ -351,5 +352,8 @@ def test_a_finished_run_says_what_it_was(
     vectors = [json.loads(line) for line in (tmp_path / "ranks_train.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["step"] for row in vectors] == [1, 2]
     assert {len(row["hit"]) for row in vectors} == {NUM_RANKS}
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("1/2")).split()
+    printed = capsys.readouterr().out.splitlines()
+    row = next(line for line in printed if line.strip().startswith("1/2")).split()
     assert len(row) == 1 + 8 + 1, "step, the eight numbers that matter, time left"
+    (split,) = (line for line in printed if line.startswith("a step took"))
+    assert [part.split()[-3] for part in split.split(":")[1].split(",")] == [name.split("_")[-1] for name in PHASES]

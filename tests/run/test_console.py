@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from transformers import Trainer, TrainerControl, TrainerState
 
-from rankrl.run.console import RANK_GRPO_COLUMNS, SFT_COLUMNS, ConsoleCallback
+from rankrl.run.console import RANK_GRPO_COLUMNS, SFT_COLUMNS, ConsoleCallback, time_split
 
 COLUMNS = {"loss": "loss", "hit": "hit/all"}
 
@@ -72,3 +72,23 @@ def test_takes_the_place_of_the_trainers_own_progress(
 def test_rank_grpo_shows_eight_numbers() -> None:
     assert len(RANK_GRPO_COLUMNS) == 8
     assert "loss" in SFT_COLUMNS
+
+
+def test_the_end_says_where_the_time_went(capsys: pytest.CaptureFixture[str]) -> None:
+    history = [
+        {"step": 1, "time/step": 8.0, "time/generate": 6.0, "time/log_probs": 2.0},
+        {"step": 1, "validation": 0.5},
+        {"step": 4, "time/step": 4.0, "time/generate": 2.0, "time/log_probs": 2.0},  # of three steps
+        {"step": 4, "train_runtime": 20.0},
+    ]
+    line = "a step took 5 s: generate 60 %, log probs 40 %"
+    assert time_split(history) == line
+    for main in (True, False):
+        state = TrainerState(log_history=history, is_world_process_zero=main)
+        ConsoleCallback(COLUMNS).on_train_end(None, state, TrainerControl())
+    assert capsys.readouterr().out == f"{line}\n"
+
+
+def test_no_times_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleCallback(COLUMNS).on_train_end(None, TrainerState(log_history=[{"step": 1, "loss": 2.0}]), TrainerControl())
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,115 @@
+"""The eight numbers of a Rank-GRPO run that matter, in one picture; several runs are drawn over each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rankrl.evaluation.pictures import LIGHT, Theme, colours_of, style_axes, system_label
+
+Log = Sequence[Mapping[str, Any]]
+"""The log that transformers keeps: one mapping a line, `log_history` of `trainer_state.json`."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One number of the log.
+
+    Attributes:
+        title: what it is.
+        keys: its names in the log; the first that a run has is drawn. A key that ends in `@` stands for any cut.
+    """
+
+    title: str
+    keys: tuple[str, ...]
+
+    def series(self, log: Log) -> tuple[list[int], list[float]]:
+        """Steps and values; empty where the run has none."""
+        for key in self.keys:
+            rows = [(entry["step"], entry[name]) for entry in log for name in entry if _is(name, key)]
+            if rows:
+                steps, values = zip(*rows, strict=True)
+                return list(steps), list(values)
+        return [], []
+
+
+PANELS = (
+    Panel("Validation NDCG", ("valid/ndcg@",)),
+    Panel("Hits of sampled lists", ("hit/all",)),
+    Panel("Informative cells", ("informative/all",)),
+    Panel("Lines in the catalogue", ("in_catalog/all",)),
+    Panel("Repeated items", ("repeat/all",)),
+    Panel("Lines of a list", ("list_length",)),
+    Panel("Entropy", ("entropy/all", "entropy")),
+    Panel("KL to the start", ("kl/all", "kl")),
+)
+
+
+def run_picture(runs: Mapping[str, Log], theme: Theme = LIGHT) -> Figure:
+    """Draw the eight numbers over the steps, a line for each run.
+
+    Args:
+        runs: per run its log.
+        theme: the colours.
+
+    Returns:
+        A figure of two rows of four panels; a panel stays empty where no run has the number.
+    """
+    colours = colours_of(list(runs), theme)
+    figure = Figure(figsize=(11, 5), dpi=160, layout="constrained", facecolor=theme.background)
+    for place, panel in enumerate(PANELS, start=1):
+        axes = figure.add_subplot(2, 4, place)
+        style_axes(axes, theme)
+        axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+        axes.set_title(panel.title, loc="left", color=theme.text, fontsize=11, fontweight="bold", pad=8)
+        for name, log in runs.items():
+            _draw(axes, panel.series(log), colours[name])
+    if len(runs) > 1:
+        lines = [Line2D([], [], color=colours[name], linewidth=2, label=system_label(name)) for name in runs]
+        figure.legend(handles=lines, loc="outside lower center", ncols=6, frameon=False, labelcolor=theme.text)
+    return figure
+
+
+def read_log(run: str | Path) -> list[dict[str, Any]]:
+    """The log of a run: of a finished one, or of the newest checkpoint of one that is under way.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    folder = Path(run)
+    checkpoints = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
+    states = [folder / "trainer_state.json", *reversed(checkpoints)]
+    newest = next((path for path in states if path.is_file()), None)
+    if newest is None:
+        raise FileNotFoundError(
+            f"{folder} holds no trainer_state.json, and no checkpoint that does. Name the output_dir of a run. One "
+            "that has just begun has nothing to show before its first checkpoint."
+        )
+    return json.loads(newest.read_text(encoding="utf-8"))["log_history"]
+
+
+def _draw(axes: Axes, series: tuple[list[int], list[float]], colour: str) -> None:
+    """The values, and behind their noise a running mean once there are enough of them."""
+    steps, values = series
+    if not values:
+        return
+    if len(values) < 12:
+        axes.plot(steps, values, color=colour, linewidth=2, marker="o", markersize=3)
+        return
+    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+    window = max(3, len(values) // 10)
+    means = [np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
+    axes.plot(steps, means, color=colour, linewidth=2, solid_capstyle="round")
+
+
+def _is(name: str, key: str) -> bool:
+    """`valid/ndcg@10` is `valid/ndcg@`; its standard error is not."""
+    return name.removeprefix(key).isdecimal() if key.endswith("@") else name == key

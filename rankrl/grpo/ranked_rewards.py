@@ -1,0 +1,61 @@
+"""`RankedRewards`: TRL wants one float a list; what a reward function says of each rank is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rankrl.rewards import RankScores
+
+
+class RankedRewards:
+    """Wraps a reward function so that what it says of each rank is kept, while TRL gets one float a list.
+
+    Args:
+        function: returns, for each completion, K floats, one float, or `None` (no score).
+        num_ranks: K.
+
+    Attributes:
+        values: `(B, K)` float64 of the last call, NaN rows for `None`; `None` if the function returned one float each.
+        scores: what a `RankReward` saw in the last call; `None` for other functions.
+    """
+
+    def __init__(self, function: Callable[..., Any], num_ranks: int) -> None:
+        self.function = function
+        self.num_ranks = num_ranks
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.values: np.ndarray | None = None
+        self.scores: RankScores | None = None
+
+    def __call__(self, **columns: Any) -> list[float | None]:
+        rewards = list(self.function(**columns))
+        if len(rewards) != len(columns["completions"]):
+            raise ValueError(
+                f"reward function {self.__name__!r} returned {len(rewards)} rewards for {len(columns['completions'])} "
+                "completions; return one entry (K floats, one float, or None) for each."
+            )
+        self.scores = getattr(self.function, "last_scores", None)
+        if all(reward is None or np.ndim(reward) == 0 for reward in rewards):
+            self.values = None
+            self._refuse_nan([[r] for r in rewards if r is not None])
+            return rewards
+        rows = [np.full(self.num_ranks, np.nan) if r is None else np.asarray(r, dtype=np.float64) for r in rewards]
+        for row, reward in zip(rows, rewards, strict=True):
+            if row.shape != (self.num_ranks,):
+                raise ValueError(
+                    f"reward function {self.__name__!r} returned {np.size(reward)} values for a completion; expected "
+                    f"num_ranks = {self.num_ranks}, one for each rank (or one float for the whole list). Give the "
+                    "reward and the trainer the same num_ranks."
+                )
+        self._refuse_nan([row for row, reward in zip(rows, rewards, strict=True) if reward is not None])
+        self.values = np.stack(rows)
+        return [None if r is None else float(row.sum()) for row, r in zip(rows, rewards, strict=True)]
+
+    def _refuse_nan(self, rows: list) -> None:
+        if rows and not np.isfinite(np.asarray(rows, dtype=np.float64)).all():
+            raise ValueError(
+                f"reward function {self.__name__!r} returned NaN or infinity. Return None for a completion that cannot "
+                "be scored; a NaN would silently remove its group from training."
+            )

@@ -1,0 +1,177 @@
+"""A grid of training runs: arms that differ in a few settings, each run from the same starts with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+START_FILES = ("catalog", "dialogues", "model_name_or_path", "test")
+_RECIPE = "recipes.rank_grpo"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every arm of a seed starts from.
+
+    Attributes:
+        catalog: catalogue file.
+        dialogues: training dialogues.
+        model_name_or_path: the SFT model.
+        test: held-out dialogues, scored once at the end.
+        validation: held-out dialogues of their own, to choose a checkpoint by.
+    """
+
+    catalog: str
+    dialogues: str
+    model_name_or_path: str
+    test: str
+    validation: str | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of the comparison.
+
+    Attributes:
+        name: as in tables; also its folder.
+        settings: options of the recipe, over those of the grid.
+        recipe: the module that trains it. One of your own takes the options of `recipes.rank_grpo`.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    recipe: str = _RECIPE
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A comparison as a YAML file describes it.
+
+    Attributes:
+        arms: what is compared.
+        seeds: each arm is run with each of them.
+        start: import path of a function that takes a folder and a seed, prepares the seed's start and returns a
+            `Start`; or a `Start` whose paths may hold `{seed}`.
+        config: the recipe's own YAML, below all settings.
+        settings: options of the recipe that all arms share.
+        baseline: the arm that the others are compared with.
+        launch: what to put before `-m recipe`; this Python by default, e.g. `accelerate launch --config_file ...`.
+    """
+
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    start: Callable[[Path, int], Start] | Start
+    config: str
+    settings: Mapping[str, Any]
+    baseline: str
+    launch: str | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Grid:
+        """Read a grid.
+
+        Raises:
+            ValueError: for a key that is unknown or missing, a baseline that is no arm, or a start that cannot be used.
+        """
+        text = Path(path).read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) - known:
+            unknown = sorted(set(values) - known) if isinstance(values, dict) else [text[:40]]
+            raise ValueError(f"{path}: {', '.join(unknown)}: unknown; a grid has the keys {', '.join(sorted(known))}.")
+        missing = [name for name in ("arms", "seeds", "start", "config", "baseline") if not values.get(name)]
+        if missing:
+            raise ValueError(f"{path}: {', '.join(missing)}: missing or empty.")
+        arms = tuple(_arm(path, name, settings) for name, settings in values["arms"].items())
+        if values["baseline"] not in [arm.name for arm in arms]:
+            raise ValueError(
+                f"{path}: baseline is {values['baseline']!r}; expected one of the arms, "
+                f"{', '.join(arm.name for arm in arms)}."
+            )
+        return cls(
+            arms=arms,
+            seeds=tuple(values["seeds"]),
+            start=_start(path, values["start"]),
+            config=values["config"],
+            settings=values.get("settings") or {},
+            baseline=values["baseline"],
+            launch=values.get("launch"),
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was compared, as JSON."""
+        settings = {arm.name: {**self.settings, **arm.settings} for arm in self.arms}
+        return {"config": self.config, "baseline": self.baseline, "arms": settings}
+
+    @property
+    def same_test(self) -> bool:
+        """Are all seeds tested on the same dialogues? Otherwise each has dialogues of its own."""
+        return isinstance(self.start, Start) and "{seed}" not in self.start.test
+
+    def runs(self, part: str | None = None) -> list[tuple[int, Arm]]:
+        """All runs, seed by seed; with `part="i/n"` the i-th of n equal parts, counted from 1.
+
+        Raises:
+            ValueError: for a part that is not `i/n` with 1 <= i <= n.
+
+        Example:
+            >>> [(seed, arm.name) for seed, arm in grid.runs("2/2")]
+            [(0, 'grpo'), (1, 'grpo')]
+        """
+        runs = [(seed, arm) for seed in self.seeds for arm in self.arms]
+        if part is None:
+            return runs
+        place, _, parts = part.partition("/")
+        if not (place.isdecimal() and parts.isdecimal() and 1 <= int(place) <= int(parts)):
+            raise ValueError(f"--arm is {part!r}; expected i/n with i from 1 to n, such as 3/12.")
+        return runs[int(place) - 1 :: int(parts)]
+
+    def start_of(self, folder: Path, seed: int) -> Start:
+        """What the arms of a seed start from; prepared in `folder` if the grid says how."""
+        if not isinstance(self.start, Start):
+            return self.start(folder, seed)
+        places = {name: value and value.format(seed=seed) for name, value in vars(self.start).items()}
+        return Start(**places)
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as a recipe's command line takes them; a list becomes several words.
+
+    Example:
+        >>> flags({"beta": 0.02, "use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]})
+        ['--beta', '0.02', '--use_peft', 'true', '--lora_target_modules', 'q_proj', 'v_proj']
+    """
+    words = []
+    for name, value in settings.items():
+        several = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(str(v).lower() if isinstance(v, bool) else str(v) for v in several)]
+    return words
+
+
+def _arm(path: str | Path, name: str, settings: Any) -> Arm:
+    settings = {} if settings is None else settings
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: arm {name!r} is {settings!r}; expected its settings, as `option: value`.")
+    recipe = settings.get("recipe", _RECIPE)
+    return Arm(str(name), {option: value for option, value in settings.items() if option != "recipe"}, recipe)
+
+
+def _start(path: str | Path, start: Any) -> Callable[[Path, int], Start] | Start:
+    if isinstance(start, str):
+        module, _, function = start.partition(":")
+        try:
+            return getattr(import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: start is {start!r}; expected `package.module:function` ({error}).") from error
+    known = [field.name for field in fields(Start)]
+    missing = [name for name in START_FILES if name not in start]
+    unknown = [name for name in start if name not in known]
+    if missing or unknown:
+        raise ValueError(f"{path}: start has the keys {', '.join(start)}; expected {', '.join(known)}.")
+    return Start(**start)

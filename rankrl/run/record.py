@@ -1,0 +1,70 @@
+"""What a finished run of stage 2 has left behind: how much it sampled, how long it took, what validation saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankrl.run.choosing import RECORD
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        lists_sampled: lists sampled in all.
+        seconds: of training, without validation.
+        best_step: the step that validation chose; None without validation.
+        lists: `(V,)` float64, lists sampled until each of V validations.
+        clock: `(V,)` float64, seconds of training until then.
+        scores: `(V,)` float64, what validation measured.
+    """
+
+    lists_sampled: int
+    seconds: float
+    best_step: int | None
+    lists: NDArray[np.float64]
+    clock: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RunRecord:
+        """Read `trainer_state.json` and, if there is one, `validation.json` of a run's folder.
+
+        Raises:
+            ValueError: if the log does not say how many lists were sampled.
+        """
+        state = Path(folder) / "trainer_state.json"
+        log = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+        steps, lists, seconds = _progress(log)
+        if len(steps) == 1:
+            raise ValueError(f"{state} has no entry with `lists_sampled`: it is not the log of a run of stage 2.")
+        record = Path(folder) / RECORD
+        choice = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"validations": []}
+        at = [look["step"] for look in choice["validations"]]
+        return cls(
+            lists_sampled=int(lists[-1]),
+            seconds=seconds[-1],
+            best_step=choice.get("best_step"),
+            lists=np.interp(at, steps, lists),
+            clock=np.interp(at, steps, seconds),
+            scores=np.array([look["mean"] for look in choice["validations"]], dtype=np.float64),
+        )
+
+
+def _progress(log: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float], list[float]]:
+    """Optimizer steps, and the lists sampled and the seconds trained until each of them, from the start on."""
+    steps, lists, seconds = [0.0], [0.0], [0.0]
+    for entry in log:
+        if "lists_sampled" in entry and "step_time" in entry:  # seconds a step, a mean since the entry before
+            seconds.append(seconds[-1] + entry["step_time"] * (entry["step"] - steps[-1]))
+            steps.append(float(entry["step"]))
+            lists.append(float(entry["lists_sampled"]))
+    return steps, lists, seconds

@@ -1,0 +1,238 @@
+"""Compare ways to train: every arm of a grid from the same start, with the same prompts, seed by seed.
+
+    python -m recipes.compare --grid recipes/configs/compare/presets.yaml --output runs/ablations --jobs 2
+    python -m recipes.compare --grid GRID.yaml --output runs/ablations --arm $SLURM_ARRAY_TASK_ID/30   # a job array
+    python -m recipes.compare --grid GRID.yaml --output runs/ablations --report   # of what is there
+
+What has finished is not run again, and a run that was stopped goes on where it was. Grids may share an output folder:
+an arm that several of them name is run once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from catalog import Catalog
+from rankrl.data import load_dialogues
+from rankrl.evaluation import Curve, Scores, evaluate
+from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds
+from rankrl.evaluation.report import write_pictures
+from rankrl.run.grid import Arm, Grid, Start, flags
+from rankrl.run.record import RunRecord
+from rankrl.run.start import versions
+from recipes.worlds import run_once
+
+START = "start"  # the model that all arms of a seed start from, as a line of the tables
+
+BySeed = Mapping[str, Sequence[Any]]
+"""Per arm one entry a seed."""
+
+
+def main() -> None:
+    """Run what has not been run, then report."""
+    parser = argparse.ArgumentParser("python -m recipes.compare", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--grid", type=Path, required=True, help="YAML of arms and seeds")
+    parser.add_argument("--output", type=Path, required=True, help="folder of all runs; the report goes to GRID in it")
+    parser.add_argument("--arm", metavar="i/n", help="run the i-th of n parts only, and report nothing")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time on this machine")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    grid = Grid.load(args.grid)
+    if not args.report:
+        run_all(args.output, grid, grid.runs(args.arm), args.jobs)
+    if args.arm is None:
+        report(args.output, args.output / args.grid.stem, grid)
+
+
+def run_all(output: Path, grid: Grid, runs: Sequence[tuple[int, Arm]], jobs: int) -> None:
+    """Run several at a time. One that fails does not keep the others from running; Ctrl-C stops them all.
+
+    Raises:
+        SystemExit: naming the runs that failed.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        tries = [pool.submit(run_arm, output, grid, seed, arm) for seed, arm in runs]
+        try:
+            wait(tries)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    failures = dict.fromkeys(str(error) for error in (run.exception() for run in tries) if error)
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:
+    """Train one arm with one seed, and let the checkpoint that validation chose write lists for the test dialogues."""
+    root = output / f"seed{seed}"
+    start = prepare(root, grid, seed)
+    settings = {
+        "catalog": start.catalog,
+        "dialogues": start.dialogues,
+        "model_name_or_path": start.model_name_or_path,
+        **({"validation": start.validation} if start.validation else {}),
+        **grid.settings,
+        **arm.settings,
+        "output_dir": str(root / arm.name),
+        "seed": seed,
+        "resume_from_checkpoint": "latest",
+    }
+    launch = shlex.split(grid.launch) if grid.launch else [sys.executable]
+    ordered = dict(sorted(settings.items()))  # one arm is one command, whichever grid names it
+    run_once(root, arm.name, [*launch, "-m", arm.recipe, "--config", grid.config, *flags(ordered)])
+    best = root / arm.name / "best"
+    write_lists(root, start, arm.name, best if best.exists() else root / arm.name)
+
+
+def prepare(root: Path, grid: Grid, seed: int) -> Start:
+    """The start of a seed, made by one run while others of the seed wait; with its lists for the test dialogues."""
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):
+        start = grid.start_of(root, seed)
+        write_lists(root, start, START, Path(start.model_name_or_path))
+    return start
+
+
+def write_lists(root: Path, start: Start, name: str, model: Path) -> None:
+    """Greedy lists of a model for the test dialogues, in `NAME.json`."""
+    where = {"catalog": start.catalog, "dialogues": start.test, "model_name_or_path": str(model)}
+    words = flags({**where, "output": str(root / f"{name}.json")})
+    run_once(root, f"{name}.lists", [sys.executable, "-m", "recipes.evaluate", *words])
+
+
+# ---- Report ----------------------------------------------------------------------------------------------------------
+
+
+def report(output: Path, folder: Path, grid: Grid) -> None:
+    """Write tables, figures and pictures of the seeds whose arms have all finished."""
+    seeds = [seed for seed in grid.seeds if all(finished(output, seed, arm) for arm in grid.arms)]
+    if len(seeds) < len(grid.seeds):
+        print(f"not finished: seeds {', '.join(str(seed) for seed in grid.seeds if seed not in seeds)}")
+    if not seeds:
+        return
+    roots = [output / f"seed{seed}" for seed in seeds]
+    starts = [grid.start_of(root, seed) for root, seed in zip(roots, seeds, strict=True)]
+    scores = {
+        name: [score(root, start, name) for root, start in zip(roots, starts, strict=True)]
+        for name in (START, *(arm.name for arm in grid.arms))
+    }
+    records = {arm.name: [RunRecord.load(root / arm.name) for root in roots] for arm in grid.arms}
+    metrics = list(scores[START][0].rows)
+    text = [
+        f"Seeds {', '.join(map(str, seeds))}. Below a mean stands the paired difference with its 95 % interval over "
+        "seeds and dialogues.",
+        "",
+        *comparison_markdown(scores, grid.baseline, metrics, metrics[0], same_dialogues=grid.same_test),
+        *comparison_markdown(scores, START, metrics, metrics[0], same_dialogues=grid.same_test),
+        *budget_table(records, grid.baseline),
+    ]
+    print("\n".join(text))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.md").write_text("\n".join(text), encoding="utf-8")
+    draw(folder, records, scores, metrics, grid.same_test)
+    figures = {"versions": versions(), "seeds": seeds, **grid.facts, **numbers(records, scores, grid)}
+    (folder / "comparison.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def finished(output: Path, seed: int, arm: Arm) -> bool:
+    """Has the arm trained with this seed, and written its lists?"""
+    return (output / f"seed{seed}" / "finished" / f"{arm.name}.lists").is_file()
+
+
+def score(root: Path, start: Start, name: str) -> Scores:
+    """Scores of the lists in `NAME.json`; of recall also the first and the second half of a list, to compare gains."""
+    written = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))
+    test, num_ranks = load_dialogues(start.test), written["num_ranks"]
+    half = max(1, num_ranks // 2)
+    texts = [written["lists"][dialogue.id] for dialogue in test]
+    scores = evaluate(texts, test, Catalog.load(start.catalog), num_ranks=num_ranks, ks=(half, num_ranks))
+    rows, whole, early = scores.rows, f"recall@{num_ranks}", f"recall@{half}"
+    shown = {metric: rows[metric] for metric in (f"ndcg@{num_ranks}", whole, early)}
+    shown[f"recall at ranks {half + 1}-{num_ranks}"] = rows[whole] - rows[early]
+    return replace(scores, rows={**shown, "in_catalog": rows["in_catalog"], "repeats": rows["repeats"]})
+
+
+def budget_table(records: BySeed, baseline: str) -> list[str]:
+    """What each arm was given, what was looked at, and how soon it was where the baseline came to at its best."""
+    rows = ["| arm | lists sampled | seconds | checkpoints looked at | best step by seed | lists to baseline's best |"]
+    rows.append("| --- |" + " ---: |" * 3 + " --- | --- |")
+    for name, runs in records.items():
+        sampled = sorted({f"{run.lists_sampled:,}" for run in runs})
+        needed = [lists_needed(run, other) for run, other in zip(runs, records[baseline], strict=True)]
+        cells = [
+            " to ".join({sampled[0]: 0, sampled[-1]: 0}),
+            f"{np.mean([run.seconds for run in runs]):.0f}",
+            f"{np.mean([len(run.scores) for run in runs]):.0f}",
+            " ".join(str(run.best_step) for run in runs),
+            " ".join("never" if np.isnan(number) else f"{number:.0f}" for number in needed),
+        ]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return [*rows, ""]
+
+
+def lists_needed(run: RunRecord, baseline: RunRecord) -> float:
+    """Lists sampled until validation first saw what it saw of the baseline at its best; NaN: never."""
+    return first_reach(run.lists, run.scores, baseline.scores.max()) if len(baseline.scores) else np.nan
+
+
+def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str], same_test: bool) -> None:
+    """Validation against lists and against time, hits at each rank, and the scores as bars."""
+    validated = all(len(run.scores) for runs in records.values() for run in runs)
+    curves = [
+        Curve(
+            f"Validation {metrics[0].upper()} against {label}",
+            label,
+            metrics[0].upper(),
+            {name: mean_curve(runs, axis) for name, runs in records.items()},
+        )
+        for label, axis in (("lists sampled", "lists"), ("seconds of training", "clock"))
+        if validated
+    ]
+    bars = {
+        name: {metric: over_seeds(runs, metric, same_dialogues=same_test) for metric in metrics[:2]}
+        for name, runs in scores.items()
+    }
+    by_rank = {name: np.mean([run.hit_rate_by_rank for run in runs], axis=0) for name, runs in scores.items()}
+    write_pictures(folder, systems=bars, curves=curves, hit_rates=by_rank, bars=metrics[:2])
+
+
+def mean_curve(runs: Sequence[RunRecord], axis: str) -> tuple[list[float], list[float]]:
+    """Means over seeds, at as many validations as every run has (one that was stopped has fewer)."""
+    common = min(len(run.scores) for run in runs)
+    x, y = ([getattr(run, name)[:common] for run in runs] for name in (axis, "scores"))
+    return np.mean(x, axis=0).tolist(), np.mean(y, axis=0).tolist()
+
+
+def numbers(records: BySeed, scores: BySeed, grid: Grid) -> dict[str, Any]:
+    """All figures of the tables and curves, as JSON, small enough to keep."""
+    measure = partial(over_seeds, same_dialogues=grid.same_test)
+    systems: dict[str, dict[str, Any]] = {name: {} for name in scores}
+    for name, runs in scores.items():
+        for metric in runs[0].rows:
+            entry: dict[str, Any] = {"mean": measure(runs, metric).to_json()}
+            for other in dict.fromkeys((START, grid.baseline)):
+                if other != name:
+                    entry[f"against {other}"] = measure(runs, metric, scores[other]).to_json()
+            entry["by_seed"] = [round(float(run.rows[metric].mean()), 4) for run in runs]
+            systems[name][metric] = entry
+    validation = {
+        name: [{"best_step": run.best_step, "lists": run.lists.tolist(), "scores": run.scores.tolist()} for run in runs]
+        for name, runs in records.items()
+    }
+    return {"scores": systems, "validation": validation}
+
+
+if __name__ == "__main__":
+    main()

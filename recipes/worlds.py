@@ -1,0 +1,156 @@
+"""The demo's worlds, one a seed: simulated users, the teacher's demonstrations, the SFT model. Where studies start."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from catalog import ItemReference
+from rankrl.data import load_dialogues, save_dialogues
+from rankrl.data.simulation import simulate
+from rankrl.run.grid import Start
+
+CONFIGS = Path(__file__).parent / "configs" / "demo"
+NUM_RANKS = 10
+TRAIN, VALIDATION, TEST = 8000, 400, 400  # dialogues
+_SUBTITLE = (  # one word of each column, in this order
+    ("How", "Why", "When", "Where"),
+    ("a Quiet", "a Stubborn", "an Unlucky", "a Perfect", "a Forgotten"),
+    ("Evening", "Stranger", "Family", "Detective", "Orchestra", "Harbour"),
+    ("Came to", "Fell for", "Ran from", "Waited for"),
+    ("a Loud", "a Gentle", "an Unexpected", "a Final"),
+    ("End", "Journey", "Silence", "Reunion", "Winter"),
+)
+# glibc gives large blocks back to the system at once; a step on the CPU then spends half of its time on page faults.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
+
+
+def demo_world(root: Path, seed: int) -> Start:
+    """Prepare a world in a folder, unless it is there; what `start:` names in the grids of the demo."""
+    write_world(root / "data", seed)
+    teach(root, seed, root / "data" / "train.jsonl")
+    return world_of(root)
+
+
+def uneven_world(root: Path, seed: int) -> Start:
+    """A world whose films have titles of very uneven length: every second one, drawn at random, has a long subtitle."""
+    plain, data = root / "plain", root / "data"
+    write_world(plain / "data", seed)
+    demonstrate(plain, seed, plain / "data" / "train.jsonl")
+    learned = data / "demonstrations.jsonl"
+    if not learned.is_file():
+        films = [json.loads(line) for line in (plain / "data" / "catalog.jsonl").read_text("utf-8").splitlines()]
+        titles = uneven_titles(films, np.random.default_rng(seed))
+        data.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps({**film, "title": titles[film["id"]]}, ensure_ascii=False) + "\n" for film in films]
+        (data / "catalog.jsonl").write_text("".join(lines), encoding="utf-8")
+        for split in ("train", "validation", "test"):
+            retitle(plain / "data" / f"{split}.jsonl", data / f"{split}.jsonl", films, titles)
+        retitle(plain / "demonstrations" / "demonstrations.jsonl", learned, films, titles)
+    run_recipe(root, "sft", "sft", learned, seed, "--tiny_context", "448")
+    return world_of(root)
+
+
+def uneven_titles(films: Sequence[Mapping[str, str]], rng: np.random.Generator) -> dict[str, str]:
+    """Every film's id -> its title, with a subtitle of many words for one half of them."""
+    titles = {film["id"]: film["title"] for film in films}
+    for place in rng.permutation(len(films))[::2].tolist():
+        words = " ".join(str(rng.choice(column)) for column in _SUBTITLE)
+        titles[films[place]["id"]] += f", or {words}"
+    return titles
+
+
+def retitle(source: Path, target: Path, films: Sequence[Mapping[str, str]], titles: Mapping[str, str]) -> None:
+    """Copy dialogues, with other titles for the items and for the films that are spoken of as `Title (Year)`."""
+    spoken = {f"{film['title']} ({film['year']})": f"{titles[film['id']]} ({film['year']})" for film in films}
+    old = re.compile("|".join(re.escape(line) for line in sorted(spoken, key=len, reverse=True)))
+
+    def said(text: str) -> str:
+        return old.sub(lambda match: spoken[match[0]], text)
+
+    def items(references: Sequence[ItemReference] | None) -> list[ItemReference]:
+        return [replace(item, title=titles[item.key or ""]) for item in references or ()]
+
+    dialogues = [
+        replace(
+            dialogue,
+            messages=[{**message, "content": said(message["content"])} for message in dialogue.messages],
+            seen=items(dialogue.seen),
+            ground_truth=items(dialogue.ground_truth),
+            recommendations=items(dialogue.recommendations),
+        )
+        for dialogue in load_dialogues(source)
+    ]
+    save_dialogues(target, dialogues)
+
+
+def world_of(root: Path) -> Start:
+    """Where a world's files lie."""
+    data = root / "data"
+    paths = (data / "catalog.jsonl", data / "train.jsonl", root / "sft", data / "test.jsonl", data / "validation.jsonl")
+    return Start(*map(str, paths))
+
+
+def write_world(data: Path, seed: int, train: int = TRAIN, test: int = TEST) -> None:
+    """Write catalogue, dialogues and true choice probabilities, unless they are there."""
+    if (data / "truth.npz").is_file():
+        return
+    world = simulate(train, VALIDATION, test, seed=seed, num_ranks=NUM_RANKS)
+    data.mkdir(parents=True, exist_ok=True)
+    world.catalog.save(data / "catalog.jsonl")
+    save_dialogues(data / "train.jsonl", world.train)
+    save_dialogues(data / "validation.jsonl", world.validation)
+    save_dialogues(data / "test.jsonl", world.test)
+    world.choices.save(data / "truth.npz")
+
+
+def teach(root: Path, seed: int, train: Path) -> None:
+    """Stage 1 with the demo's settings: demonstrations, then SFT."""
+    demonstrate(root, seed, train)
+    run_recipe(root, "sft", "sft", root / "demonstrations" / "demonstrations.jsonl", seed)
+
+
+def demonstrate(root: Path, seed: int, train: Path) -> None:
+    """The teacher's lists, brought into the catalogue."""
+    run_recipe(root, "demonstrations", "demonstrations", train, seed, "--teacher_seed", str(seed))
+
+
+def run_recipe(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *flags: str) -> None:
+    """Run one recipe with the demo's settings, unless it has finished before."""
+    settings = ("--config", str(CONFIGS / f"{recipe}.yaml"), "--catalog", str(root / "data" / "catalog.jsonl"))
+    where = ("--dialogues", str(dialogues), "--output_dir", str(root / name), "--seed", str(seed))
+    run_once(root, name, [sys.executable, "-m", f"recipes.{recipe}", *settings, *where, *flags])
+
+
+def run_once(root: Path, name: str, command: Sequence[str]) -> None:
+    """Run a command, on one thread unless told otherwise; its output goes to a log, a mark says that it has finished.
+
+    Raises:
+        RuntimeError: if it fails, naming the log; or if something else has finished here under the same name.
+    """
+    mark, line = root / "finished" / name, shlex.join(command[1:])
+    if mark.is_file():
+        before = mark.read_text(encoding="utf-8")
+        if before != line:
+            raise RuntimeError(
+                f"{root / name} was made by other settings:\n  then: {before}\n  now:  {line}\n"
+                f"Name the arm or the output folder differently, or delete {mark} and {root / name} to make it anew."
+            )
+        return
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{root.name}: {name}", flush=True)
+    environment = {**KEEP_MEMORY, "OMP_NUM_THREADS": "1", **os.environ}
+    with (root / f"{name}.log").open("w", encoding="utf-8") as log:
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+    if status:
+        raise RuntimeError(f"{' '.join(command)} stopped with {status}: see {root / f'{name}.log'}")
+    mark.write_text(line, encoding="utf-8")

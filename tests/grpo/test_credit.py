@@ -1,0 +1,141 @@
+"""Credit from lists to units, by hand; what a trainer of one's own may override, and what it may not get wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rankrl.grpo import Advantages, Lists, RankGRPOConfig, RankGRPOTrainer, Returns, Tokens
+from rankrl.rewards import RankScores
+from tests.grpo.conftest import NUM_RANKS
+from tests.grpo.injected import gap, train_on
+
+PENALTIES = {"early_stop_penalty": -0.5, "overflow_penalty": -0.125, "repeat_penalty": 0.0, "end_of_list_bonus": 0.25}
+
+# Four lists of at most three ranks, as units: ranks, end token, two lines beyond rank K.
+COMPLETE, SHORT, LONG, CUT = [1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]
+UNITS = torch.tensor([COMPLETE, SHORT, LONG, CUT]).bool()
+
+
+def lists_of(units: torch.Tensor, scores: RankScores | None = None) -> Lists:
+    size, num_ranks = len(units), NUM_RANKS
+    nothing = torch.zeros(size, num_ranks, 1, dtype=torch.float64)
+    return Lists(nothing, nothing.sum(1), units[:, :num_ranks], units[:, num_ranks + 1 :].sum(1), 2, scores)
+
+
+def settings(**changes: float) -> Any:
+    return SimpleNamespace(**{**PENALTIES, **changes})
+
+
+def test_ranks_are_credited_where_they_are_and_ends_as_they_deserve() -> None:
+    ranks = torch.arange(12, dtype=torch.float64).reshape(4, 3) + 1
+    advantages = Advantages.of_ranks(ranks).with_penalties(lists_of(UNITS), settings())
+    found = advantages.by_unit(slice(0, 4), UNITS)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [
+        [1, 2, 3, 0.25, 0, 0],  # complete
+        [4, 5, 0, -0.5, 0, 0],  # ended early: the missing rank has no unit
+        [7, 8, 9, 0, -0.125, -0.125],  # two lines too many
+        [10, 11, 12, 0, 0, 0],  # cut by the length limit: no end token
+    ]
+
+
+def test_a_whole_list_shares_its_credit_to_the_last_line() -> None:
+    advantages = Advantages.of_lists(torch.tensor([1.0, 2.0, 3.0, 4.0]), NUM_RANKS)
+    found = advantages.with_penalties(lists_of(UNITS), settings()).by_unit(slice(0, 4), UNITS)
+    assert found.tolist() == [
+        [1, 1, 1, 1.25, 0, 0],
+        [2, 2, 0, 1.5, 0, 0],
+        [3, 3, 3, 3, 2.875, 2.875],
+        [4, 4, 4, 0, 0, 0],
+    ]
+
+
+def test_a_process_takes_its_own_lists() -> None:
+    advantages = Advantages.of_lists(torch.arange(4.0), NUM_RANKS)
+    assert advantages.by_unit(slice(2, 4), UNITS[2:, :4]).tolist() == [[2, 2, 2, 2], [3, 3, 3, 0]]
+
+
+def test_a_repeated_item_costs_what_is_set() -> None:
+    ranked = np.array([[5, 5, 7], [-1, -1, 5]])  # what names nothing repeats nothing
+    nothing = np.zeros((2, NUM_RANKS))
+    scores = RankScores(ranked, nothing, nothing > 0, nothing, nothing, nothing > 0)
+    assert scores.repeats.tolist() == [[False, True, False], [False, False, False]]
+    units = torch.ones(2, NUM_RANKS + 1).bool()
+    advantages = Advantages.of_ranks(torch.zeros(2, NUM_RANKS))
+    found = advantages.with_penalties(lists_of(units, scores), settings(repeat_penalty=-0.5, end_of_list_bonus=0.0))
+    assert found.by_unit(slice(0, 2), units).tolist() == [[0, -0.5, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("advantages", "said"),
+    [
+        (Advantages.of_ranks(torch.zeros(4, 1)), r"Advantages.ranks has shape \(4, 1\); expected \(4, 3\)"),
+        (Advantages(torch.zeros(4, 3), torch.zeros(4, 1), torch.zeros(4)), r"Advantages.end has shape \(4, 1\)"),
+    ],
+)
+def test_credit_of_another_shape_is_refused(advantages: Advantages, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        advantages.with_penalties(lists_of(UNITS), settings())
+
+
+def test_returns_of_another_shape_are_refused() -> None:
+    lists = lists_of(UNITS)
+    returns = Returns(lists.rewards, lists.totals)
+    assert returns.checked(lists) is returns
+    with pytest.raises(ValueError, match=r"Returns.ranks has shape \(4, 3\); expected \(4, 3, 1\)"):
+        Returns(lists.rewards[:, :, 0], lists.totals).checked(lists)
+    with pytest.raises(ValueError, match=r"Returns.lists has shape \(4,\); expected \(4, 1\)"):
+        Returns(lists.rewards, lists.totals[:, 0]).checked(lists)
+
+
+# ---- A trainer of one's own ------------------------------------------------------------------------------------------
+
+
+ONE_STEP = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 19, "max_steps": 1}
+PLAIN = {**ONE_STEP, "max_grad_norm": 0.0, "optim": "sgd", "beta": 0.0}
+
+
+@pytest.mark.parametrize("method", ["returns", "advantages", "loss"])
+def test_what_is_overridden_is_used(method: str, make_trainer) -> None:
+    """Twice the returns, not scaled, are twice the advantages, are twice the loss: twice the gradient."""
+
+    class Doubled(RankGRPOTrainer):
+        def returns(self, lists: Lists) -> Returns:
+            returns = super().returns(lists)
+            return replace(returns, ranks=2 * returns.ranks) if method == "returns" else returns
+
+        def advantages(self, lists: Lists, returns: Returns) -> Advantages:
+            advantages = super().advantages(lists, returns)
+            return replace(advantages, ranks=2 * advantages.ranks) if method == "advantages" else advantages
+
+    class DoubledLoss(RankGRPOTrainer):
+        def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            loss, metrics = super().loss(tokens)
+            return 2 * loss, {**metrics, "advantage": tokens.advantages}
+
+    plain = {**PLAIN, "scale_rewards": "none", "early_stop_penalty": 0.0, "overflow_penalty": 0.0}
+    once = train_on(make_trainer("once", **plain))
+    twice = train_on(make_trainer("twice", trainer_class=DoubledLoss if method == "loss" else Doubled, **plain))
+    assert gap(twice.gradients[0], {name: 2 * value for name, value in once.gradients[0].items()}) < 1e-5
+    assert twice.logs[0]["return/all"] == pytest.approx(once.logs[0]["return/all"] * (2 if method == "returns" else 1))
+    assert ("advantage/1-3" in twice.logs[0]) == (method == "loss"), "metrics of one's own are logged by rank"
+
+
+def test_a_loss_that_trl_would_not_use_is_refused(make_trainer) -> None:
+    class Own(RankGRPOTrainer):
+        def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return tokens.log_probs.mean(), {}
+
+    with pytest.raises(ValueError, match="Own brings a loss of its own, but aggregation is 'trl'"):
+        make_trainer(preset="grpo", trainer_class=Own)
+
+
+def test_the_settings_are_those_of_the_config() -> None:
+    """`with_penalties` reads four fields: the stand-in of these tests has all of them, under their names."""
+    assert PENALTIES.keys() <= vars(RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[])).keys()

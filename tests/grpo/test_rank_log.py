@@ -1,0 +1,91 @@
+"""What the log says of each rank, worked out from the models before and after a step."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+from tests.grpo.conftest import NUM_RANKS
+from tests.grpo.injected import LISTS, train_on
+
+WIDTH = 19  # tokens of the longest of `LISTS`
+# Two steps on one generation: the second is one away from the policy that wrote the lists.
+OFF_POLICY = {
+    "per_device_train_batch_size": 8,
+    "num_generations": 4,
+    "max_completion_length": WIDTH,
+    "num_iterations": 2,
+    "learning_rate": 0.3,
+    "optim": "sgd",
+    "max_grad_norm": 0.0,
+    "beta": 0.1,
+}
+
+
+class Weights(TrainerCallback):
+    """Copies of the weights before each update."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, torch.Tensor]] = []
+
+    def on_pre_optimizer_step(self, *_: Any, model: torch.nn.Module, **__: Any) -> None:
+        self.kept.append(copy.deepcopy(model.state_dict()))
+
+
+@torch.no_grad()
+def log_probs_and_entropies(directory: Path, weights: dict, ids: torch.Tensor, attended: torch.Tensor) -> tuple:
+    """`(8, 19)` each."""
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    model.load_state_dict(weights)
+    logits = model.eval()(ids, attention_mask=attended).logits.double()[:, -WIDTH - 1 : -1]
+    every = logits.log_softmax(-1)
+    taken = every.gather(2, ids[:, -WIDTH:, None])[:, :, 0]
+    return taken, -(every.exp() * every).sum(-1)
+
+
+def positions_of_ranks(tokens: list[str]) -> list[list[int]]:
+    """For each rank the places of its tokens; a newline belongs to the rank that it ends."""
+    ranks: list[list[int]] = [[] for _ in range(NUM_RANKS)]
+    rank = 0
+    for place, token in enumerate(tokens):
+        if token != "<|endoftext|>" and rank < NUM_RANKS:
+            ranks[rank].append(place)
+        rank += token == "Ċ"
+    return ranks
+
+
+@pytest.mark.parametrize("preset", ["rank_grpo", "rank_grpo_official", "grpo", "gspo"])
+def test_ratio_kl_and_entropy_of_each_rank(preset: str, make_trainer, policy_dir: Path) -> None:
+    weights = Weights()
+    trainer = make_trainer(preset=preset, callbacks=[weights], **OFF_POLICY)
+    steps = train_on(trainer)
+    (old, _), (new, entropy) = (log_probs_and_entropies(policy_dir, kept, *steps.inputs) for kept in weights.kept)
+    found: dict[str, list[list[float]]] = {name: [[] for _ in range(NUM_RANKS)] for name in ("ratio", "kl", "entropy")}
+    for row in range(len(LISTS)):
+        length = int(steps.inputs[1][row, -WIDTH:].sum())
+        tokens = trainer.processing_class.convert_ids_to_tokens(steps.inputs[0][row, -WIDTH:][:length].tolist())
+        for rank, places in enumerate(positions_of_ranks(tokens)):
+            if not places:
+                continue
+            moved = (new - old)[row]
+            ratio = {  # the level is the preset's
+                "rank_grpo": moved[places].mean().exp(),
+                "gspo": moved[:length].mean().exp(),
+            }.get(preset, moved[places].exp().mean())
+            found["ratio"][rank].append(float(ratio))
+            found["kl"][rank].append(float(((-moved[places]).exp() + moved[places] - 1).mean()))  # the start is `old`
+            found["entropy"][rank].append(float(entropy[row, places].mean()))
+
+    logged = [json.loads(line) for line in (Path(trainer.args.output_dir) / "ranks_train.jsonl").open()][1]
+    for name, ranks in found.items():
+        assert logged[name] == pytest.approx([sum(rank) / len(rank) for rank in ranks], rel=1e-4, abs=1e-6), name
+        values = [value for rank in ranks for value in rank]
+        assert steps.logs[1][f"{name}/all"] == pytest.approx(sum(values) / len(values), rel=1e-4, abs=1e-6)
+    assert min(logged["kl"]) > 1e-5, "the policy should have moved at every rank"
+    assert ("clipped" in logged) == (preset == "rank_grpo"), "TRL logs what its own losses clip"

@@ -1,0 +1,153 @@
+"""The comparison, shrunk to seconds: arms train once and end in tables, figures and pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from catalog import Catalog
+from rankrl.data import load_dialogues
+from rankrl.run.grid import Grid
+from recipes import compare, worlds
+from tests.recipes.runs import SMALL, Files, run_command
+
+ARMS = {"ours": {"preset": "rank_grpo"}, "grpo": {"preset": "grpo"}}
+
+
+@pytest.fixture
+def grid(files: Files, sft_model: Path, tmp_path: Path) -> Path:
+    """A grid of two arms and two seeds on disk."""
+    start = {"catalog": files.catalog, "dialogues": files.train, "model_name_or_path": sft_model, "test": files.test}
+    settings = {**SMALL, "num_generations": 2, "learning_rate": 1e-3, "validate_steps": 1, "save_strategy": "steps"}
+    config = tmp_path / "base.yaml"
+    config.write_text("logging_steps: 1\n", encoding="utf-8")
+    values = {
+        "start": {name: str(path) for name, path in {**start, "validation": files.test}.items()},
+        "seeds": [0, 1],
+        "baseline": "grpo",
+        "config": str(config),
+        "settings": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
+        "arms": ARMS,
+    }
+    path = tmp_path / "presets.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that were made, in their order; they are made in this process."""
+    names: list[str] = []
+
+    class Finished:
+        returncode = 0
+
+    class MainThread(ThreadPoolExecutor):  # where signals can be handled
+        def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+            future: Future = Future()
+            try:
+                future.set_result(function(*args, **kwargs))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    def run_here(command: Sequence[str], **_: object) -> Finished:
+        run_command(command, {})
+        names.append(command[command.index("-m") + 1])
+        return Finished()
+
+    monkeypatch.setattr(worlds.subprocess, "run", run_here)
+    monkeypatch.setattr(compare, "ThreadPoolExecutor", MainThread)
+    return names
+
+
+def call(grid: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr("sys.argv", ["compare", "--grid", str(grid), "--output", str(output), *words])
+    compare.main()
+
+
+def test_from_a_grid_to_a_table(
+    grid: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "runs"
+    call(grid, output, monkeypatch, "--arm", "1/2")  # both seeds of the first arm
+    assert ran == [*("recipes.evaluate", "recipes.rank_grpo", "recipes.evaluate")] * 2
+    assert not (output / "presets").exists(), "a part of a job array reports nothing"
+    call(grid, output, monkeypatch, "--report")
+    assert "not finished: seeds 0, 1" in capsys.readouterr().out
+
+    ran.clear()
+    call(grid, output, monkeypatch)
+    assert ran == [*("recipes.rank_grpo", "recipes.evaluate")] * 2, "what has finished is not run again"
+    printed = capsys.readouterr().out
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("|")]
+    names = ["start", *ARMS]
+    assert rows == ["against grpo", "---", *names, "against start", "---", *names, "arm", "---", *ARMS]
+    assert "recall at ranks 2-3" in printed
+
+    report = output / "presets"
+    assert printed.strip().endswith((report / "comparison.md").read_text(encoding="utf-8").strip())
+    figures = json.loads((report / "comparison.json").read_text(encoding="utf-8"))
+    assert figures["arms"]["grpo"]["preset"] == "grpo"
+    assert len(figures["scores"]["ours"]["ndcg@3"]["by_seed"]) == 2
+    assert figures["validation"]["ours"][0]["lists"] == [0, 4, 8]
+    assert {path.name for path in report.glob("*.png")} >= {"final_scores.png"}
+
+
+def test_the_same_name_with_other_settings_is_refused(
+    grid: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Grid.load(grid)
+    seed, arm = loaded.runs()[0]
+    root = tmp_path / "runs" / f"seed{seed}"
+    (root / "finished").mkdir(parents=True)
+    (root / "finished" / arm.name).write_text("-m recipes.rank_grpo --beta 7", encoding="utf-8")
+    with pytest.raises(SystemExit, match="was made by other settings"):
+        call(grid, tmp_path / "runs", monkeypatch, "--arm", "1/4")
+
+
+def test_a_run_that_fails_names_its_log(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stopped with 2: see .*broken.log"):
+        worlds.run_once(tmp_path, "broken", ["python", "-c", "raise SystemExit(2)"])
+    assert not (tmp_path / "finished" / "broken").exists()
+
+
+def test_the_worlds_of_the_demo_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    record: Callable[..., None] = lambda root, name, command: made.append(name)  # noqa: E731
+    monkeypatch.setattr(worlds, "run_once", record)
+    start = worlds.demo_world(tmp_path, 3)
+    assert made == ["demonstrations", "sft"]
+    before = Path(start.test).stat().st_mtime_ns
+    worlds.demo_world(tmp_path, 3)
+    assert Path(start.test).stat().st_mtime_ns == before
+    assert Path(str(start.validation)).is_file()
+
+
+def test_uneven_titles_change_nothing_but_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "TRAIN", 20)
+    monkeypatch.setattr(worlds, "run_once", lambda *_: None)
+    plain = tmp_path / "plain"
+    worlds.write_world(plain / "data", 0, train=20, test=8)
+    (plain / "demonstrations").mkdir()
+    shutil.copy(plain / "data" / "train.jsonl", plain / "demonstrations" / "demonstrations.jsonl")
+    start = worlds.uneven_world(tmp_path, 0)
+
+    catalog, before = Catalog.load(start.catalog), Catalog.load(plain / "data" / "catalog.jsonl")
+    longer = [len(new) - len(old) for new, old in zip(catalog.lines, before.lines, strict=True)]
+    assert sum(gap > 30 for gap in longer) == len(catalog) // 2
+    assert sum(gap == 0 for gap in longer) == len(catalog) - len(catalog) // 2
+    for split in ("train", "test"):
+        rows, old_rows = (load_dialogues(folder / f"{split}.jsonl") for folder in (tmp_path / "data", plain / "data"))
+        for row, old in zip(rows, old_rows, strict=True):
+            assert [catalog.resolve(item) for item in row.seen] == [before.resolve(item) for item in old.seen]
+            assert [item.key for item in row.ground_truth] == [item.key for item in old.ground_truth]
+            text = " ".join(message["content"] for message in row.messages)
+            assert all(catalog.lines[catalog.resolve(item)] in text for item in row.seen), "spoken of by the new name"

@@ -1,0 +1,84 @@
+"""Grids: what a YAML file means, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankrl.run.grid import Arm, Grid, Start, flags
+
+GRID = """
+start: {catalog: C, dialogues: D, model_name_or_path: "runs/{seed}/sft", test: T}
+seeds: [0, 1, 2]
+baseline: grpo
+config: base.yaml
+settings: {beta: 0.02}
+arms:
+  grpo: {preset: grpo}
+  ours: {recipe: my.recipe, gamma: 2.0}
+"""
+
+
+def load(folder: Path, text: str = GRID) -> Grid:
+    path = folder / "grid.yaml"
+    path.write_text(text, encoding="utf-8")
+    return Grid.load(path)
+
+
+def test_arms_have_settings_and_perhaps_a_recipe_of_their_own(tmp_path: Path) -> None:
+    assert load(tmp_path).arms == (
+        Arm("grpo", {"preset": "grpo"}, "recipes.rank_grpo"),
+        Arm("ours", {"gamma": 2.0}, "my.recipe"),
+    )
+
+
+def test_a_start_may_depend_on_the_seed(tmp_path: Path) -> None:
+    assert load(tmp_path).start_of(tmp_path, 7) == Start("C", "D", "runs/7/sft", "T", None)
+
+
+def test_a_start_may_be_a_function(tmp_path: Path) -> None:
+    grid = load(tmp_path, GRID.replace(GRID.splitlines()[1], "start: tests.run.test_grid:prepared"))
+    assert grid.start_of(tmp_path, 7) == Start("C7", "D", "M", "T")
+
+
+def prepared(folder: Path, seed: int) -> Start:
+    return Start(f"C{seed}", "D", "M", "T")
+
+
+@given(st.integers(1, 9))
+def test_parts_cover_every_run_once(tmp_path_factory: pytest.TempPathFactory, parts: int) -> None:
+    grid = load(tmp_path_factory.getbasetemp())
+    runs = [run for part in range(1, parts + 1) for run in grid.runs(f"{part}/{parts}")]
+    assert sorted(runs, key=lambda run: (run[0], run[1].name)) == grid.runs()
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "1", "a/b", "-1/3"])
+def test_a_part_that_is_none(tmp_path: Path, part: str) -> None:
+    with pytest.raises(ValueError, match="expected i/n"):
+        load(tmp_path).runs(part)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("baseline: grpo", "baseline: gspo", "expected one of the arms, grpo, ours"),
+        ("seeds: [0, 1, 2]", "seeds: []", "seeds: missing or empty"),
+        ("settings:", "setings:", "setings: unknown"),
+        ("grpo: {preset: grpo}", "grpo: rank", "arm 'grpo' is 'rank'"),
+        (", test: T}", "}", "expected catalog, dialogues, model_name_or_path, test, validation"),
+        (", test: T}", ", tests: T}", "expected catalog"),
+        (GRID.splitlines()[1], "start: no.such:thing", "expected `package.module:function`"),
+    ],
+)
+def test_mistakes_are_named_with_the_file(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        load(tmp_path, GRID.replace(old, new))
+    assert "grid.yaml" in str(error.value)
+
+
+def test_settings_as_words() -> None:
+    words = flags({"use_peft": True, "lora_target_modules": ["q", "v"], "learning_rate": 1.0e-6})
+    assert words == ["--use_peft", "true", "--lora_target_modules", "q", "v", "--learning_rate", "1e-06"]
