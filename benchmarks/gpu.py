@@ -14,7 +14,9 @@ import argparse
 import gc
 import json
 import logging
+import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -218,10 +220,11 @@ def runs(name: str, sizes: Sizes, steps: int, deadline: float) -> Iterator[dict[
                 yield {**what, "trainer": side, **figures[side]}
 
 
-def report(names: Sequence[str], sizes: Sizes, steps: int, minutes: float) -> dict[str, Any]:
+def report(command: str, names: Sequence[str], sizes: Sizes, steps: int, minutes: float) -> dict[str, Any]:
     """Everything that is known of the runs, as JSON can hold it."""
     deadline = time.monotonic() + 60 * minutes
     found: dict[str, Any] = {
+        "command": command,
         "machine": machine(),
         "versions": versions(),
         "protocol": {**asdict(sizes), "completion": sizes.completion, "group": GROUP, "steps": steps},
@@ -248,7 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS if gpu else None, help="folder for gpu.md and gpu.json")
     options = parser.parse_args(arguments)
     sizes = Sizes(options.size) if gpu else Sizes(options.size, prompt=32, line_tokens=2, micro_batch=8)
-    found = report(options.shape, sizes, options.steps, options.minutes)
+    command = shlex.join(["python", "-m", "benchmarks.gpu", *(sys.argv[1:] if arguments is None else arguments)])
+    found = report(command, options.shape, sizes, options.steps, options.minutes)
     print(gpu_page.page(found))
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)

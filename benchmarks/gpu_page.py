@@ -29,11 +29,14 @@ that warms up; `tokens/s` counts written tokens over the whole step.
 """
 
 
+NO_GPU = "no GPU, all in float32, without continuous batching: this shows that the script runs, and nothing else"
+
+
 def page(report: dict[str, Any]) -> str:
     """Markdown: machine, what was measured, a table for each shape, and how the two trainers compare."""
-    device = " + ".join(report["machine"]["gpus"]) or "no GPU: this shows that the script runs, and nothing else"
+    device = " + ".join(report["machine"]["gpus"]) or NO_GPU
     versions = ", ".join(f"{name} {report['versions'][name]}" for name in ("torch", "transformers", "trl"))
-    text = ["# GPU", "", "Made by", "", "    python -m benchmarks.gpu", "", f"on {device}; {versions}.", ""]
+    text = ["# GPU", "", "Made by", "", f"    {report['command']}", "", f"on {device}; {versions}.", ""]
     text.append(WHAT.format(**report["protocol"], speed=number(report["matmul_flops"] / 1e12)))
     for shape in dict.fromkeys(run["shape"] for run in report["runs"]):
         found = [run for run in report["runs"] if run["shape"] == shape]
@@ -44,7 +47,7 @@ def page(report: dict[str, Any]) -> str:
 
 def way(run: dict[str, Any]) -> tuple[str, str, str]:
     """How a run trained, in words: weights, who wrote the lists, memory."""
-    memory = f"{run['memory']} GiB" if run["memory"] else "all"
+    memory = f"{run['memory']} GiB" if run["memory"] else "no limit"
     return "LoRA" if run["lora"] else "all", "continuous batching" if run["paged"] else "`generate`", memory
 
 

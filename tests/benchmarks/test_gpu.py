@@ -78,7 +78,7 @@ def test_it_runs_on_a_tiny_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert all(run[part] > 0 for part in (*gpu_page.PARTS, "peak_memory", "flops"))
     page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert page == gpu_page.page(found)
-    assert "no GPU: this shows that the script runs" in page
+    assert "no GPU, all in float32" in page
     assert "8 lists of 40 tokens after prompts of 16 tokens" in page
 
 
@@ -114,7 +114,13 @@ def test_the_page_compares_the_trainers_where_both_ran() -> None:
     ]
     protocol = {**vars(gpu.Sizes()), "completion": 200, "group": 8, "steps": 3}
     versions = {"torch": "2", "transformers": "5", "trl": "1"}
-    report = {"machine": {"gpus": ["A GPU"]}, "versions": versions, "protocol": protocol, "matmul_flops": 8e14}
+    report = {
+        "command": "c",
+        "machine": {"gpus": ["A GPU"]},
+        "versions": versions,
+        "protocol": protocol,
+        "matmul_flops": 8e14,
+    }
     page = gpu_page.page({**report, "runs": runs})
 
     lines = {line.strip("| ").split(" | ")[3].strip(): line for line in page.splitlines() if "| `" in line}
@@ -123,5 +129,5 @@ def test_the_page_compares_the_trainers_where_both_ran() -> None:
     # 128 lists of 200 tokens in 10 s; 4e15 operations in 10 s are 4e14 a second, half of what a product does.
     assert [cell.strip() for cell in trl.split("|")][5:13] == "10.0 2,560 6.000 1.000 0.500 2.500 11.5 50.0%".split()
     assert "out of memory" in page
-    assert "LoRA, `generate`, all | 1.020 x | at most 1.05 | yes" in " ".join(page.split())
+    assert "LoRA, `generate`, no limit | 1.020 x | at most 1.05 | yes" in " ".join(page.split())
     assert "all, `generate`, 24 GiB |" not in page.split("A step of `RankGRPOTrainer`")[1]
