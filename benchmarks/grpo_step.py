@@ -13,7 +13,7 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,10 +44,10 @@ MOST_RANK_WORK, MOST_SHARE = 50 / 128, 3  # milliseconds a completion, percent o
 NUM_RANKS, LINE_TOKENS, GROUP = 20, 3, 8
 SIDES = {"GRPOTrainer": (GRPOTrainer, GRPOConfig, False), "RankGRPOTrainer": (RankGRPOTrainer, RankGRPOConfig, True)}
 
-PARTS: tuple[tuple[str, bool, Callable[[Iterable[float]], float]], ...] = (
-    ("median step", True, median),
-    ("median step without sampling", False, median),
-    ("fastest step", True, min),  # what other programs on the machine disturb least
+PARTS: tuple[tuple[str, tuple[str, ...], Callable[[Iterable[float]], float]], ...] = (
+    ("median step", (), median),
+    ("median step without sampling", ("generate",), median),
+    ("fastest step", (), min),  # what other programs on the machine disturb least
 )
 
 
@@ -81,7 +81,7 @@ def compare(name: str, config: PretrainedConfig, *, rounds: int, **settings: Any
     """Lets both trainers run in turn and compares the median of their steps."""
     clocks = {side: Clock() for side in SIDES}
     with tempfile.TemporaryDirectory() as directory:
-        save_random_policy(config, Path(directory))
+        save_random_policy(config, byte_level_tokenizer(config.vocab_size), Path(directory))
         for seed in range(rounds):
             for side in sorted(SIDES, reverse=bool(seed % 2)):
                 train(side, Path(directory), clocks[side], seed, **settings)
@@ -91,8 +91,8 @@ def compare(name: str, config: PretrainedConfig, *, rounds: int, **settings: Any
 
     lengths = f"{settings['size']} lists of {settings['length']} tokens"
     rows = []
-    for part, with_sampling, of in PARTS:
-        theirs, own = (1000 * of(clock.seconds(with_sampling)) for clock in (trl, ours))
+    for part, without, of in PARTS:
+        theirs, own = (1000 * of(clock.seconds(without=without)) for clock in (trl, ours))
         rows += [
             Row(f"{part}, `GRPOTrainer`", theirs, "ms"),
             Row(f"{part}, `RankGRPOTrainer`", own, "ms"),
@@ -107,34 +107,48 @@ def compare(name: str, config: PretrainedConfig, *, rounds: int, **settings: Any
 
 
 class Clock(TrainerCallback):
-    """Times the steps of one trainer over its runs, and keeps what its lists were and earned.
+    """Times the steps of one trainer over its runs, part by part, and keeps what its lists were and earned.
 
-    A step lasts from the end of the one before to its own: logging and loading are part of it.
+    A step lasts from the end of the one before to its own: logging and loading are part of it. TRL generates, computes
+    the log-probabilities of the reference, asks for rewards, and updates; so what lies between the end of generation
+    and the reward is log-probabilities, and what lies elsewhere is the update.
     """
 
     def __init__(self) -> None:
-        self.steps: list[tuple[float, float]] = []  # seconds of a step, and of the sampling in it
+        self.steps: list[dict[str, float]] = []  # seconds: "step", and its parts
         self.rank_work: list[tuple[float, float]] = []  # milliseconds of a step, and percent of it
         self.completions: list[str] = []
         self.rewards: list[float] = []
         self._began: float | None = None
-        self._sampling = 0.0
+        self._parts: dict[str, float] = {}
+        self._generated = 0.0
 
-    def seconds(self, with_sampling: bool) -> list[float]:
-        """Seconds of every step, with or without sampling."""
-        return [step - (0 if with_sampling else sampling) for step, sampling in self.steps]
+    def seconds(self, part: str = "step", *, without: Sequence[str] = ()) -> list[float]:
+        """Seconds of every step, or of a part of it, without some of its parts."""
+        return [step[part] - sum(step[name] for name in without) for step in self.steps]
 
     def watch(self, model: Any) -> None:
-        """Times a model's `generate` from now on."""
-        generate = model.generate
+        """Times a model's `generate`, and its `generate_batch`, from now on."""
+        model.generate = self._timed(model.generate)
+        model.generate_batch = self._timed(model.generate_batch)
 
+    def _timed(self, generate: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = now()
             output = generate(*args, **kwargs)
-            self._sampling += now() - start
+            self._generated = now()
+            self._add("generate", self._generated - start)
             return output
 
-        model.generate = timed
+        return timed
+
+    def rewarded(self, start: float, end: float) -> None:
+        """Takes down when a reward was asked for, and when it was there."""
+        self._add("log-probabilities", start - self._generated)
+        self._add("reward", end - start)
+
+    def _add(self, part: str, seconds: float) -> None:
+        self._parts[part] = self._parts.get(part, 0.0) + seconds
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """The first step of a run warms up."""
@@ -144,8 +158,9 @@ class Clock(TrainerCallback):
         """One step ends, the next begins."""
         end = now()
         if self._began is not None:
-            self.steps.append((end - self._began, self._sampling))
-        self._began, self._sampling = end, 0.0
+            step = end - self._began
+            self.steps.append({"step": step, **self._parts, "update": step - sum(self._parts.values())})
+        self._began, self._parts = end, {}
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
         """What `RankGRPOTrainer` says of the step that has just ended; the first of a run is left out."""
@@ -155,14 +170,16 @@ class Clock(TrainerCallback):
 
 
 class RecordingReward(RankReward):
-    """Tells a clock what it was given and what it paid."""
+    """Tells a clock what it was given and what it paid, and when."""
 
     def __init__(self, clock: Clock, catalog: Catalog, *, per_rank: bool) -> None:
         super().__init__(catalog, NUM_RANKS, per_rank=per_rank)
         self.clock = clock
 
     def __call__(self, **columns: Any) -> list[list[float]] | list[float]:
+        start = now()
         rewards = super().__call__(**columns)
+        self.clock.rewarded(start, now())
         self.clock.completions += columns["completions"]
         self.clock.rewards += np.reshape(rewards, (len(rewards), -1)).sum(axis=1).tolist()
         return rewards
@@ -175,10 +192,9 @@ def now() -> float:
     return time.perf_counter()
 
 
-def save_random_policy(config: PretrainedConfig, directory: Path) -> None:
-    """A random model and a tokenizer, as files, so that the KL reference is loaded like any other."""
+def save_random_policy(config: PretrainedConfig, tokenizer: Any, directory: Path) -> None:
+    """A random model and its tokenizer, as files, so that the KL reference is loaded like any other."""
     set_seed(0)
-    tokenizer = byte_level_tokenizer(config.vocab_size)
     AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
@@ -186,34 +202,72 @@ def save_random_policy(config: PretrainedConfig, directory: Path) -> None:
 def train(
     side: str, policy: Path, clock: Clock, seed: int, *, size: int, length: int, steps: int, **device: bool
 ) -> None:
-    """One run of a trainer: a step to warm up, then `steps` that are timed."""
-    trainer_class, config_class, per_rank = SIDES[side]
+    """One run of a trainer on lists that a bias on the newline cuts into lines: `steps` are timed."""
     tokenizer = AutoTokenizer.from_pretrained(policy)
     words = catalog_words(tokenizer)
-    reward = RecordingReward(clock, Catalog((word, None) for word in words), per_rank=per_rank)
     (newline,) = tokenizer.encode("\n")
     bias = math.log((len(tokenizer) - 1) / (LINE_TOKENS - 1))  # else all tokens are equally likely
+    timed_run(
+        side,
+        policy,
+        clock,
+        words,
+        prompts(words, size),
+        steps,
+        seed=seed,
+        per_device_train_batch_size=size,
+        max_completion_length=length,
+        gradient_checkpointing=False,
+        generation_kwargs={"sequence_bias": [[[newline], bias]]},
+        model_init_kwargs={"dtype": "bfloat16" if device["bf16"] else "float32"},
+        **device,
+    )
+
+
+def timed_run(
+    side: str,
+    policy: Path,
+    clock: Clock,
+    words: Sequence[str],
+    rows: Dataset,
+    steps: int,
+    *,
+    peft_config: Any = None,
+    **settings: Any,
+) -> None:
+    """One run of a trainer: a step to warm up, then `steps` that are timed. The learning rate is 0.
+
+    Args:
+        side: the trainer, a key of `SIDES`.
+        policy: directory of the model.
+        clock: what is told of the run.
+        words: the catalogue's items.
+        rows: the prompts.
+        steps: that are timed.
+        peft_config: an adapter to train; all weights by default.
+        **settings: of the trainer.
+    """
+    trainer_class, config_class, per_rank = SIDES[side]
     arguments = config_class(
         output_dir=str(policy / side),
-        seed=seed,
         learning_rate=0.0,
         beta=1e-3,
         disable_dropout=True,
-        gradient_checkpointing=False,
         max_steps=1 + steps,
-        per_device_train_batch_size=size,
         num_generations=GROUP,
-        max_completion_length=length,
-        generation_kwargs={"sequence_bias": [[[newline], bias]]},
-        model_init_kwargs={"dtype": "bfloat16" if device["bf16"] else "float32"},
         logging_steps=1,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        **device,
+        **settings,
     )
     trainer = trainer_class(
-        str(policy), reward, arguments, train_dataset=prompts(words, size), processing_class=tokenizer
+        str(policy),
+        RecordingReward(clock, Catalog((word, None) for word in words), per_rank=per_rank),
+        arguments,
+        train_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(policy),
+        peft_config=peft_config,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(clock)
@@ -229,11 +283,12 @@ def catalog_words(tokenizer: Any) -> list[str]:
     return sorted({text.strip().lower() for text in texts if text.strip().isalpha()})
 
 
-def prompts(words: list[str], size: int) -> Dataset:
-    """Rows with a prompt and ten wanted items each."""
+def prompts(words: Sequence[str], size: int, characters: int | None = None) -> Dataset:
+    """Rows with a prompt and ten wanted items each; a prompt is 20 words, or as many as fill so many characters."""
     random_source = random.Random(0)
     rows = []
     for _ in range(size):
         wanted = [{"id": None, "title": word, "year": None, "gain": 1.0} for word in random_source.sample(words, 10)]
-        rows.append({"prompt": "\n".join(random_source.sample(words, 20)) + "\n", "ground_truth": wanted})
+        text = "\n".join(random_source.sample(words, characters or 20)) + "\n"
+        rows.append({"prompt": text[:characters], "ground_truth": wanted})
     return Dataset.from_list(rows)

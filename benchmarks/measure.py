@@ -8,10 +8,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -55,10 +55,15 @@ class Table:
     def __str__(self) -> str:
         """Markdown, aligned so that a terminal can show it too."""
         lines = [("", "measured", "target", "met"), *(row.cells for row in self.rows)]
-        what, measured, target, met = (max(map(len, column)) for column in zip(*lines, strict=True))
-        body = [f"| {a:<{what}} | {b:>{measured}} | {c:<{target}} | {d:<{met}} |" for a, b, c, d in lines]
-        body.insert(1, f"| {'-' * what} | {'-' * (measured - 1)}: | {'-' * target} | {'-' * met} |")
-        return "\n".join([f"## {self.title}", "", *body, ""])
+        return "\n".join([f"## {self.title}", "", markdown(lines, right={1}), ""])
+
+
+def markdown(lines: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """A Markdown table whose first line is the head; the columns numbered in `right` hold figures."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    body = [[f"{c:{'>' if i in right else '<'}{widths[i]}}" for i, c in enumerate(line)] for line in lines]
+    rule = ["-" * (width - 1) + ":" if i in right else "-" * width for i, width in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [body[0], rule, *body[1:]])
 
 
 def number(figure: float) -> str:
@@ -80,17 +85,23 @@ def best_of(work: Callable[[Batch], Result], batches: Iterable[Batch]) -> tuple[
     return best, result
 
 
-def in_own_process(module: str, **settings: int) -> dict[str, float]:
+def in_own_process(module: str, timeout: float | None = None, **settings: Any) -> dict[str, Any]:
     """What `module.measure(**settings)` returns in a fresh process, so that `peak_memory` there is its own.
+
+    Args:
+        module: where `measure` is.
+        timeout: seconds after which it is stopped.
+        **settings: plain values, as Python writes them.
 
     Raises:
         RuntimeError: if it fails.
+        subprocess.TimeoutExpired: if it takes longer.
     """
     call = f"import json, {module}; print(json.dumps({module}.measure(**{settings})))"
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, timeout=timeout)
     if done.returncode:
         raise RuntimeError(f"{module}.measure({settings}) failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])  # libraries may have talked before
 
 
 def peak_memory() -> float:

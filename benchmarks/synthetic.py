@@ -57,6 +57,25 @@ def byte_level_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end, pad_token=end)
 
 
+def line_writing_tokenizer(vocabulary: int, line_tokens: int) -> PreTrainedTokenizerFast:
+    """Byte-level, `vocabulary` tokens: whoever draws them at random writes lines of `line_tokens` tokens on average.
+
+    Token 0 is end and padding, then come the 256 bytes, then made-up words, of which as many end a line as it takes. No
+    merges are known: what is encoded becomes one token a byte.
+    """
+    end, space, newline = "<|endoftext|>", "Ġ", "Ċ"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = [end, *alphabet]
+    for number in range(vocabulary - len(names)):
+        word = "".join(SYLLABLES[number // len(SYLLABLES) ** place % len(SYLLABLES)] for place in range(4))
+        names.append(space + word + (newline if number % line_tokens == 0 else ""))
+    model = models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[])
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=end)
+
+
 def sentencepiece_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """Llama-2 style: `▁` for spaces, one token per byte as the fallback, and a newline only as the byte `<0x0A>`."""
     learned = Tokenizer(models.BPE())

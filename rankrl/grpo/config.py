@@ -234,6 +234,7 @@ class RankGRPOConfig(GRPOConfig):
         self._check_groups()
         super().__post_init__()
         self._warn_if_sampling_is_filtered()
+        self._warn_if_sampling_rounds_the_weights()
         self._warn_of_switches_that_change_nothing()
 
     def _fill_in_the_preset(self) -> None:
@@ -344,6 +345,16 @@ class RankGRPOConfig(GRPOConfig):
                 "differentiates the unfiltered one, which biases the importance ratio without a trace. The paper "
                 "samples with temperature alone.",
                 stacklevel=3,
+            )
+
+    def _warn_if_sampling_rounds_the_weights(self) -> None:
+        if self.use_transformers_continuous_batching and (self.bf16 or self.fp16):
+            switch, kind, last = ("bf16", "bfloat16", 256) if self.bf16 else ("fp16", "float16", 2048)
+            warnings.warn(
+                f"use_transformers_continuous_batching with {switch}: TRL casts the weights that learn to {kind}, in "
+                f"place, and steps smaller than a {last}th of a weight are lost from then on. Let `generate` or vLLM "
+                f"write the lists, or set {switch}: false.",
+                stacklevel=4,
             )
 
     def _warn_of_switches_that_change_nothing(self) -> None:

@@ -41,6 +41,15 @@ def test_bad_settings_are_errors_that_teach(settings: dict, message: str) -> Non
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], **settings)
 
 
+def test_weights_that_sampling_would_round_are_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    paged = {"use_cpu": True, "report_to": [], "use_transformers_continuous_batching": True}
+    with pytest.warns(UserWarning, match="casts the weights that learn to bfloat16, in place.*a 256th of a weight"):
+        RankGRPOConfig("unused", bf16=True, **paged)
+    recwarn.clear()
+    RankGRPOConfig("unused", bf16=False, **paged)
+    assert not [warning for warning in recwarn if "in place" in str(warning.message)]
+
+
 def test_filtered_sampling_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="top_k=5: lists are then sampled from a filtered distribution"):
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], top_k=5)
