@@ -70,7 +70,7 @@ class Arm:
 
 
 def arms(gpu: bool) -> list[Arm]:
-    """The most telling first, since time may run out. Continuous batching and limits on memory need a GPU."""
+    """The most telling first, since time may run out. On a CPU continuous batching would take half of the memory."""
     free = [Arm(lora, paged) for paged in (False, True) for lora in (True, False)]
     return [*free, *(Arm(arm.lora, arm.paged, 24) for arm in free)] if gpu else free[:2]
 

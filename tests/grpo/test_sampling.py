@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,3 +91,10 @@ def test_every_setting_of_a_run_is_written_down(make_trainer: Any) -> None:
     settings = sampling_settings(make_trainer(temperature=0.7))
     expected = {"do_sample": True, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     assert settings.items() >= {**expected, "max_new_tokens": 12, "eos_token_id": [0]}.items()
+
+
+def test_what_vllm_is_told_is_written_down_too() -> None:
+    told = {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+    args = SimpleNamespace(use_vllm=True, max_completion_length=12, generation_kwargs={"top_p": 0.9}, **told)
+    settings = sampling_settings(SimpleNamespace(args=args))
+    assert settings == {**told, "engine": "vllm", "max_tokens": 12, "top_p": 0.9}
