@@ -25,6 +25,7 @@ from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
+from rankrl.grpo.positions import count_positions_from_the_text
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
 from rankrl.grpo.resume import load_state, save_state
@@ -73,6 +74,9 @@ class RankGRPOTrainer(GRPOTrainer):
         functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         functions = [RankedRewards(f, args.num_ranks) if _is_plain_function(f) else f for f in functions]
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
+        for called in (self.model, self.ref_model):
+            if called is not None:
+                count_positions_from_the_text(self.accelerator.unwrap_model(called))
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
         self._clock = StepClock(self.accelerator.device)
