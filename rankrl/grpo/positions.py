@@ -23,7 +23,7 @@ def count_positions_from_the_text(model: nn.Module) -> None:
     Args:
         model: a causal LM of transformers, PEFT models among them.
     """
-    language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    language_model: Any = getattr(model, "get_base_model", lambda: model)()
     if "position_ids" in inspect.signature(language_model.forward).parameters:
         language_model.register_forward_pre_hook(_add_positions, with_kwargs=True)
 
