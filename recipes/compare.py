@@ -137,6 +137,7 @@ def report(output: Path, folder: Path, grid: Grid) -> None:
         *comparison_markdown(scores, grid.baseline, metrics, metrics[0], same_dialogues=grid.same_test),
         *comparison_markdown(scores, START, metrics, metrics[0], same_dialogues=grid.same_test),
         *budget_table(records, grid.baseline),
+        *sampled_table(records),
     ]
     print("\n".join(text))
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +180,17 @@ def budget_table(records: BySeed, baseline: str) -> list[str]:
             " ".join("never" if np.isnan(number) else f"{number:.0f}" for number in needed),
         ]
         rows.append(f"| {name} | {' | '.join(cells)} |")
+    return [*rows, ""]
+
+
+def sampled_table(records: BySeed) -> list[str]:
+    """Sampled lists over the last quarter of training, where all arms saw the same prompts: hits by rank, and form."""
+    keys = [key for key in next(iter(records.values()))[0].sampled if key.startswith("hit/")]
+    keys += ["in_catalog/all", "repeat/all", "informative/all"]
+    rows = ["| sampled lists, at the end | " + " | ".join(keys) + " |", "| --- |" + " ---: |" * len(keys)]
+    for name, runs in records.items():
+        values = [[run.sampled.get(key, np.nan) for run in runs] for key in keys]
+        rows.append(f"| {name} | " + " | ".join(f"{np.mean(each):.3f}" for each in values) + " |")
     return [*rows, ""]
 
 
@@ -231,7 +243,8 @@ def numbers(records: BySeed, scores: BySeed, grid: Grid) -> dict[str, Any]:
         name: [{"best_step": run.best_step, "lists": run.lists.tolist(), "scores": run.scores.tolist()} for run in runs]
         for name, runs in records.items()
     }
-    return {"scores": systems, "validation": validation}
+    sampled = {name: [dict(run.sampled) for run in runs] for name, runs in records.items()}
+    return {"scores": systems, "validation": validation, "sampled": sampled}
 
 
 if __name__ == "__main__":

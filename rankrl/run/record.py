@@ -25,6 +25,7 @@ class RunRecord:
         lists: `(V,)` float64, lists sampled until each of V validations.
         clock: `(V,)` float64, seconds of training until then.
         scores: `(V,)` float64, what validation measured.
+        sampled: what the log says of sampled lists, `key/group` such as `hit/1-5`: means over its last quarter.
     """
 
     lists_sampled: int
@@ -33,6 +34,7 @@ class RunRecord:
     lists: NDArray[np.float64]
     clock: NDArray[np.float64]
     scores: NDArray[np.float64]
+    sampled: Mapping[str, float]
 
     @classmethod
     def load(cls, folder: str | Path) -> RunRecord:
@@ -56,6 +58,7 @@ class RunRecord:
             lists=np.interp(at, steps, lists),
             clock=np.interp(at, steps, seconds),
             scores=np.array([look["mean"] for look in choice["validations"]], dtype=np.float64),
+            sampled=_last_quarter([entry for entry in log if "hit/all" in entry]),
         )
 
 
@@ -68,3 +71,10 @@ def _progress(log: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float
             steps.append(float(entry["step"]))
             lists.append(float(entry["lists_sampled"]))
     return steps, lists, seconds
+
+
+def _last_quarter(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means of everything that is logged by group of ranks."""
+    late = log[len(log) * 3 // 4 :]
+    keys = [key for key in log[-1] if "/" in key] if log else []
+    return {key: float(np.mean([entry[key] for entry in late if key in entry])) for key in keys}

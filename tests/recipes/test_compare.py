@@ -18,6 +18,7 @@ from rankrl.run.grid import Grid
 from recipes import compare, worlds
 from tests.recipes.runs import SMALL, Files, run_command
 
+SAMPLED = "sampled lists, at the end"
 ARMS = {"ours": {"preset": "rank_grpo"}, "grpo": {"preset": "grpo"}}
 
 
@@ -89,7 +90,20 @@ def test_from_a_grid_to_a_table(
     printed = capsys.readouterr().out
     rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("|")]
     names = ["start", *ARMS]
-    assert rows == ["against grpo", "---", *names, "against start", "---", *names, "arm", "---", *ARMS]
+    assert rows == [
+        "against grpo",
+        "---",
+        *names,
+        "against start",
+        "---",
+        *names,
+        "arm",
+        "---",
+        *ARMS,
+        SAMPLED,
+        "---",
+        *ARMS,
+    ]
     assert "recall at ranks 2-3" in printed
 
     report = output / "presets"

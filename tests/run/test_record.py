@@ -35,6 +35,11 @@ def test_lists_and_seconds_until_each_validation(tmp_path: Path) -> None:
     assert np.array_equal(run.scores, [0.1, 0.2, 0.3])
 
 
+def test_sampled_lists_are_those_of_the_last_quarter(tmp_path: Path) -> None:
+    log = [{**LOG[0], "step": step, "hit/all": step / 8, "hit/1-5": 0.5} for step in range(1, 9)]
+    assert RunRecord.load(write(tmp_path, log)).sampled == {"hit/all": (7 / 8 + 1) / 2, "hit/1-5": 0.5}
+
+
 def test_a_run_without_validation(tmp_path: Path) -> None:
     run = RunRecord.load(write(tmp_path, LOG))
     assert (run.best_step, len(run.scores), run.lists_sampled) == (None, 0, 320)
