@@ -9,6 +9,7 @@ from catalog import Catalog
 from rankrl.demonstrations.texts import NOTHING, Retriever, catalog_metadata, describe, describe_requests, item_text
 from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
 from rankrl.run.arguments import JudgedArguments
+from rankrl.shards import Shard
 from rankrl.teachers import Messages, Metadata, MetadataTemplate, Teacher, load_object
 
 
@@ -70,4 +71,6 @@ def make_encoder(args: JudgedArguments, item_texts: Sequence[str]) -> Any:
     if args.encoder == "tfidf":
         return TfidfEncoder.fit(item_texts)
     encoder = SentenceTransformerEncoder(args.encoder)
-    return CachedEncoder(encoder, args.vector_cache) if args.vector_cache else encoder
+    if args.vector_cache is None:
+        return encoder
+    return CachedEncoder(encoder, args.vector_cache, shard=Shard.parse(args.shard) if args.shard else None)
