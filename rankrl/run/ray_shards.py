@@ -14,6 +14,9 @@ from rankrl.teachers import TeacherConfig
 
 logger = logging.getLogger(__name__)
 
+RETRIES = 3
+"""How often a shard is done again whose worker was lost: one that never fits the memory ends the run."""
+
 Arguments = TypeVar("Arguments", bound=JudgedArguments)
 
 
@@ -54,7 +57,7 @@ def run_on_ray(
     before: list[str] | None = None
     while True:
         # One block for each shard: a block is what Ray hands to a worker, and does again if the worker is lost.
-        done = ray.data.range(number, override_num_blocks=number).map(waits_for).take_all()
+        done = ray.data.range(number, override_num_blocks=number).map(waits_for, max_retries=RETRIES).take_all()
         waits = sorted(row["waits"] for row in done if row["waits"])
         logger.info("%d of %d shards are done", number - len(waits), number)
         if not waits:
