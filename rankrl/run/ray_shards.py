@@ -10,12 +10,9 @@ from typing import Any, TypeVar
 
 from rankrl.run.arguments import JudgedArguments
 from rankrl.shards import OtherShards
-from rankrl.teachers import TeacherConfig
+from rankrl.teachers import TeacherConfig, TeacherError
 
 logger = logging.getLogger(__name__)
-
-RETRIES = 3
-"""How often a shard is done again whose worker was lost: one that never fits the memory ends the run."""
 
 Arguments = TypeVar("Arguments", bound=JudgedArguments)
 
@@ -36,6 +33,7 @@ def run_on_ray(
     Raises:
         ModuleNotFoundError: if Ray is not installed.
         RuntimeError: if the shards do not see what the others have done.
+        TeacherError: if the teacher of a shard cannot go on; the others have done what they could.
     """
     try:
         import ray.data
@@ -51,13 +49,17 @@ def run_on_ray(
         try:
             run_shard(replace(args, shard=shard, ray_shards=None), teacher_args)
         except OtherShards as waiting:
-            return {"shard": shard, "waits": str(waiting)}
-        return {"shard": shard, "waits": ""}
+            return {"waits": str(waiting), "stopped": ""}
+        except TeacherError as error:
+            return {"waits": "", "stopped": f"shard {shard}: {error}"}
+        return {"waits": "", "stopped": ""}
 
     before: list[str] | None = None
     while True:
         # One block for each shard: a block is what Ray hands to a worker, and does again if the worker is lost.
-        done = ray.data.range(number, override_num_blocks=number).map(waits_for, max_retries=RETRIES).take_all()
+        done = ray.data.range(number, override_num_blocks=number).map(waits_for).take_all()
+        if stopped := sorted(row["stopped"] for row in done if row["stopped"]):
+            raise TeacherError(f"{len(stopped)} of {number} shards stopped. {stopped[0]}")
         waits = sorted(row["waits"] for row in done if row["waits"])
         logger.info("%d of %d shards are done", number - len(waits), number)
         if not waits:

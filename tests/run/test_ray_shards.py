@@ -93,6 +93,16 @@ def test_workers_that_share_no_disk_do_not_wait_for_ever(ray: Any, files: Files)
         ray_shards.run_on_ray(waits, args, TeacherConfig())
 
 
+def test_a_teacher_that_cannot_go_on_stops_the_run_in_words(ray: Any, files: Files, tmp_path: Path) -> None:
+    with serving(Teacher(Catalog.load(files.catalog))) as server:
+        limited = asks(server, tmp_path, teacher_max_calls=2)
+        with pytest.raises(
+            SystemExit, match=r"(?s)2 of 2 shards stopped. shard 1/2: the next call would pass .* goes on"
+        ):
+            make(files, tmp_path / "run", **limited, ray_shards=2)
+        assert len(server.calls) == 4, "a limit is that of each shard"
+
+
 def test_without_ray(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.data", None)
     args = demonstrations.DemonstrationArguments(str(files.catalog), str(files.train), ray_shards=2)
