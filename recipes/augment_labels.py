@@ -6,7 +6,8 @@
     accelerate launch recipes/rank_grpo.py --dialogues runs/labels/labels.jsonl --augmented_weight 0.1 ...
 
 Every answer of a teacher is kept (`teacher_cache`), and so are a local scorer's scores: a run that was stopped goes on
-where it was, at no further cost.
+where it was, at no further cost. On several machines: `--shard i/n` in a job array, or `--ray_shards n`; see
+docs/demonstrations.md.
 """
 
 from __future__ import annotations
@@ -14,133 +15,62 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from trl import TrlParser
 
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, save_dialogues
-from rankrl.demonstrations.texts import dialogue_text
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.label_card import COLUMNS, write_label_card
 from rankrl.evaluation.significance import plain_metrics
 from rankrl.labels import (
     AugmentedLabels,
-    LocalScorer,
     Retrieved,
     Scored,
     ScoredDialogue,
     ScoredItem,
     encoder_scores,
     kept_labels,
-    local_scores,
     replace_at_random,
-    retrieve,
     save_scores,
-    teacher_scores,
     weigh_by_trust,
 )
-from rankrl.labels.score import candidate_lines
-from rankrl.labels.scores_file import HIGHEST
 from rankrl.run.arguments import LabelArguments
-from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
+from rankrl.run.label_work import LabelWork, run_shard
+from rankrl.run.ray_shards import run_on_ray
+from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import stopped_in_words, teacher_facts
-from rankrl.run.texts import ItemTexts, make_encoder, own_texts
-from rankrl.teachers import (
-    JudgeTemplate,
-    Messages,
-    Teacher,
-    TeacherConfig,
-    judge_requests,
-    load_teacher,
-    plan_showings,
-)
-from rankrl.teachers.rating import LABEL_SCALE
+from rankrl.teachers import Messages, TeacherConfig
 
 logger = logging.getLogger("rankrl.augment_labels")
 console = Console()
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Who says how well items suit a dialogue: a teacher, a local scorer, or the encoder that retrieved them."""
-
-    args: LabelArguments
-    catalog: Catalog
-    dialogues: Sequence[Dialogue]
-    teacher: Teacher | None
-    judging: JudgeTemplate
-    local: LocalScorer | None
-
-    @property
-    def unfinished(self) -> Path:
-        """Where a local scorer's scores are kept until all are there."""
-        return Path(self.args.output_dir) / "scores.part"
-
-    def score(self, retrieved: Retrieved) -> Scored:
-        """The retrieved items of every dialogue with their scores."""
-        if self.args.scorer == "encoder":
-            return encoder_scores(retrieved, encoder_name(self.args))
-        messages = [dialogue.messages for dialogue in self.dialogues]
-        if self.local is not None:
-            return local_scores(self.local, messages, retrieved.items, own_texts(self.catalog), keep=self.unfinished)
-        assert self.teacher is not None  # main
-        return teacher_scores(
-            self.teacher,
-            messages,
-            retrieved.items,
-            self.catalog.lines,
-            template=self.judging,
-            num_orders=self.args.num_orders,
-            window=self.args.window,
-            seed=self.args.seed,
-            reasons=self.args.reasons,
-        )
-
-    def requests(self, items: NDArray[np.int64]) -> list[Messages]:
-        """What the teacher would be asked of `(D, M)` items."""
-        candidates = candidate_lines(items, self.catalog.lines)
-        showings = plan_showings(
-            candidates, num_orders=self.args.num_orders, window=self.args.window, seed=self.args.seed
-        )
-        messages = [dialogue.messages for dialogue in self.dialogues]
-        return judge_requests(
-            messages, candidates, showings, template=self.judging, scale=LABEL_SCALE, reasons=self.args.reasons
-        )
-
-
 def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels | None:
     """Write the dialogues with `augmented`, and a card, to `args.output_dir`."""
     # Whatever can be wrong with the settings is found before the first call is paid for.
-    catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
-    truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
-    check_settings(args, any(truth))
-    teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
-    if teacher is None and args.scorer == "teacher":
-        raise ValueError("nobody scores: name a teacher (teacher_model), or set scorer to encoder")
-    texts = ItemTexts(args, catalog)
-    judging = JudgeTemplate.load(args.judge_template or args.teacher_domain)
-    local = None if args.scorer in ("teacher", "encoder") else LocalScorer.load(args.scorer)
-    scorer = Scorer(args, catalog, dialogues, teacher, judging, local)
-
-    undescribed = texts.undescribed() if teacher is not None else []
-    if args.dry_run and not plan_descriptions(scorer, texts.requests(undescribed)):
+    if args.shard is not None:
+        run_shard(args, teacher_args)
+        console.print(f"Shard {args.shard} is done. When all are, run the same without --shard.", highlight=False)
         return None
-    item_texts = texts.of_items(texts.describe(teacher, undescribed))
-    encoder = make_encoder(args, item_texts)
-    requests = encoder.encode([dialogue_text(dialogue.messages) for dialogue in dialogues])
-    retrieved = retrieve(requests, encoder.encode(item_texts), args.num_candidates, exclude=seen)
+    if args.ray_shards is not None:
+        run_on_ray(run_shard, args, teacher_args)
+    work = LabelWork.load(args, teacher_args)
+    catalog, dialogues, truth, teacher = work.catalog, work.dialogues, work.truth, work.teacher
+    if args.dry_run and not plan_descriptions(work):
+        return None
+    retrieved = work.retrieved()
     if args.dry_run:
-        show_plan("scores", teacher, scorer.requests(retrieved.items))
+        show_plan("scores", teacher, work.requests(retrieved.items))
         return None
 
-    scored = scorer.score(retrieved)
+    scored = work.score(retrieved)
     labels = kept_labels(scored, args.min_score)
     if args.corrupt:
         logger.warning("%.0f %% of the labels are replaced by random items (corrupt)", 100 * args.corrupt)
@@ -152,11 +82,11 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     hashes = {path: file_hash(path) for path in (args.metadata_template, args.judge_template) if path}
     write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=teacher_facts(teacher))
     save_scores(output / "scores.jsonl", scored_rows(dialogues, retrieved, scored, catalog))
-    scorer.unfinished.unlink(missing_ok=True)
+    work.finish()
     save_dialogues(output / "labels.jsonl", with_labels(dialogues, augmented, catalog))
     sources = {scored.source: labels}
     if args.scorer != "encoder":
-        alone = f"{encoder_name(args)} alone"
+        alone = f"{work.encoder_name} alone"
         sources[alone] = kept_labels(encoder_scores(retrieved, alone), args.min_score)
     systems = write_label_card(
         output,
@@ -176,34 +106,6 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
         console.print(comparison_table(systems, COLUMNS, title=title, rows="Source"))
     console.print(f"Dialogues with augmented labels, and their card: [bold]{output}[/bold]")
     return augmented
-
-
-def check_settings(args: LabelArguments, truth_is_known: bool) -> None:
-    """Refuse what cannot work.
-
-    Raises:
-        ValueError: if trust has to be measured and no truth is known, or a number is out of range.
-    """
-    if args.trust is None and not truth_is_known:
-        raise ValueError(
-            "trust is measured by how often labels find true ones, and no dialogue has any: say how much the labels "
-            "may count, such as --trust 0.3"
-        )
-    if args.scorer not in ("teacher", "encoder") and not Path(args.scorer).is_dir():
-        raise ValueError(
-            f"scorer is {args.scorer!r}; expected teacher, encoder, or the directory of a local scorer, which "
-            "recipes/tune_scorer.py makes"
-        )
-    ranges = {
-        "min_score": (0 < args.min_score <= HIGHEST, f"a score above 0, at most {HIGHEST:g}"),
-        "trust": (args.trust is None or 0 <= args.trust <= 1, "0 (labels count nothing) to 1 (as much as true ones)"),
-        "prior": (args.prior >= 0, "0 (each dialogue by itself) or more"),
-        "corrupt": (0 <= args.corrupt <= 1, "a share of the labels, 0 to 1"),
-        **{name: (getattr(args, name) >= 1, "at least 1") for name in ("num_candidates", "num_orders", "window")},
-    }
-    for name, (fits, expected) in ranges.items():
-        if not fits:
-            raise ValueError(f"{name} is {getattr(args, name)}; expected {expected}")
 
 
 def with_labels(dialogues: Sequence[Dialogue], augmented: AugmentedLabels, catalog: Catalog) -> list[Dialogue]:
@@ -233,29 +135,25 @@ def scored_rows(
         yield ScoredDialogue(dialogue.id, scored.source, tuple(items))
 
 
-def encoder_name(args: LabelArguments) -> str:
-    """What cards call the encoder."""
-    return "TF-IDF" if args.encoder == "tfidf" else Path(args.encoder).name
-
-
-def plan_descriptions(scorer: Scorer, requests: list[Messages]) -> bool:
+def plan_descriptions(work: LabelWork) -> bool:
     """Print what has to be asked before items can be retrieved.
 
     Returns:
         Whether scores are still to be planned: all descriptions are in the cache, so what is retrieved is known.
     """
-    args, teacher = scorer.args, scorer.teacher
+    args, teacher = work.args, work.teacher
     if not hasattr(teacher, "estimate"):
         console.print("No teacher that costs anything: nothing to plan.")
         return False
+    requests = work.texts.requests(work.undescribed)
     missing = show_plan("descriptions", teacher, requests) if requests else 0
     if args.scorer != "teacher":
         console.print(f"{args.scorer} scores: the teacher is asked nothing else.")
         return False
     if missing:
-        number = min(args.num_candidates, len(scorer.catalog))
-        any_items = np.tile(np.arange(number), (len(scorer.dialogues), 1))
-        show_plan("scores, of any items", teacher, scorer.requests(any_items))
+        number = min(args.num_candidates, len(work.catalog))
+        any_items = np.tile(np.arange(number), (len(work.dialogues), 1))
+        show_plan("scores, of any items", teacher, work.requests(any_items))
         console.print("\nWhich items are scored depends on the descriptions, which are not known yet.")
     return not missing
 

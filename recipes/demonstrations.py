@@ -5,7 +5,8 @@
     python recipes/demonstrations.py ...            # the same without --dry_run
     accelerate launch recipes/sft.py --dialogues runs/demonstrations/demonstrations.jsonl ...
 
-Every answer is kept (`teacher_cache`), so a run that was stopped goes on where it was, at no further cost.
+Every answer is kept (`teacher_cache`), so a run that was stopped goes on where it was, at no further cost. On several
+machines: `--shard i/n` in a job array, or `--ray_shards n`; see docs/demonstrations.md.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from rich.console import Console
 from trl import TrlParser
 
 from rankrl.data import PromptTemplate
-from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations
-from rankrl.demonstrations.build import check_inputs
+from rankrl.demonstrations import Demonstrations, build_demonstrations
 from rankrl.demonstrations.rows import named_lists, write_rows
-from rankrl.demonstrations.texts import NOTHING, dialogue_text, item_text
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
-from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
+from rankrl.run.ray_shards import run_on_ray
+from rankrl.run.stage_one import StageOne, run_shard
+from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import TeacherWork, stopped_in_words
-from rankrl.run.texts import make_encoder
-from rankrl.teachers import TeacherConfig, load_teacher
+from rankrl.teachers import TeacherConfig
 
 logger = logging.getLogger("rankrl.demonstrations")
 console = Console()
@@ -39,31 +39,34 @@ console = Console()
 def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstrations | None:
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
     # Whatever can be wrong with the settings is found before the first call is paid for.
-    settings, prompt = build_settings(args), PromptTemplate.load(args.prompt_template)
-    catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
-    adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
-    teacher = load_teacher(teacher_args) if teacher_args.teacher_model or ":" in teacher_args.teacher else None
-    truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
-    check_inputs(settings, judge=teacher is not None, truth=any(truth), adjustment=adjustment is not None)
-    work = TeacherWork.load(args, teacher, catalog, dialogues)
+    prompt = PromptTemplate.load(args.prompt_template)
+    if args.shard is not None:
+        run_shard(args, teacher_args)
+        console.print(f"Shard {args.shard} is done. When all are, run the same without --shard.", highlight=False)
+        return None
+    if args.ray_shards is not None:
+        run_on_ray(run_shard, args, teacher_args)
+    stage = StageOne.load(args, teacher_args)
+    work, settings, catalog, dialogues = stage.work, stage.settings, stage.catalog, stage.dialogues
     if args.dry_run:
         show_plan(work)
         return None
 
     raw = work.raw_lists()
     if settings.steps:
-        items, titles, requests = encode(args, work, raw)
+        encoded = stage.encode(raw)
         demonstrations = build_demonstrations(
             raw,
-            titles,
-            items,
-            requests,
+            encoded.titles,
+            encoded.items,
+            encoded.dialogues,
             settings,
-            seen=None if args.keep_seen else seen,
+            seen=stage.excluded,
             judge=work.judge(),
-            truth=truth,
+            truth=stage.truth,
             groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
-            adjustment=adjustment,
+            adjustment=stage.adjustment,
+            remapped=stage.remapped(raw, encoded),
         )
     else:
         demonstrations = Demonstrations({"raw": raw.resolved(args.num_ranks)})
@@ -81,54 +84,23 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         demonstrations=demonstrations,
         raw=raw,
         dialogues=dialogues,
-        truth=truth,
-        seen=seen,
+        truth=stage.truth,
+        seen=stage.seen,
         catalog=catalog,
         facts={
             "Teacher": work.facts(),
             "Settings": settings_of(args),
             "Versions": versions(),
         },
-        held_out=args.folds > 1 or adjustment is not None,
+        held_out=args.folds > 1 or stage.adjustment is not None,
     )
     text = json.dumps(plain_metrics(systems), indent=1) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")
+    stage.finish()
     columns = [name for name in card_columns(systems) if not name.endswith("@20") and name != "popularity"]
     console.print(comparison_table(systems, columns, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
     console.print(f"Demonstrations, card and adjustment: [bold]{output}[/bold]")
     return demonstrations
-
-
-def build_settings(args: DemonstrationArguments) -> BuildSettings:
-    """The settings of the steps."""
-    return BuildSettings(
-        steps=() if args.steps == "none" else tuple(step.strip() for step in args.steps.split(",")),
-        num_ranks=args.num_ranks,
-        context_weight=args.context_weight,
-        num_candidates=args.num_candidates,
-        num_rated=args.num_rated,
-        rating_weight=args.rating_weight,
-        regularization=args.regularization,
-        adjust_on=args.adjust_on,
-        folds=args.folds,
-    )
-
-
-def encode(args: DemonstrationArguments, work: TeacherWork, raw: RawLists) -> tuple[Any, Any, Any]:
-    """Vectors of the items, the teacher's titles and the dialogues.
-
-    A title that is an item has the item's text; others, and items that the catalogue says nothing of, are described by
-    the teacher where `describe` says so.
-    """
-    written = work.descriptions(raw)
-    item_texts = work.texts.of_items(written)
-    title_texts = [
-        item_texts[item] if item >= 0 else item_text(title, written.get(title, NOTHING))
-        for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
-    ]
-    encoder = make_encoder(args, item_texts)
-    texts = (item_texts, title_texts, [dialogue_text(dialogue.messages) for dialogue in work.dialogues])
-    return tuple(encoder.encode(part) for part in texts)  # type: ignore[return-value]
 
 
 def show_plan(work: TeacherWork) -> None:

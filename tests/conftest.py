@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-# No test talks to the network: TRL's trainers would report their use from a thread.
+# No test talks to the network: TRL's trainers and Ray would report their use from a thread.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 FAMILIES = ("gemma", "gpt2", "llama2", "llama3", "qwen2", "qwen3")
 """Names of the tokenizer families that can write lists: the keys of `tests.tiny.FAMILIES`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,7 @@ def build_demonstrations(
     truth: Sequence[Mapping[int, float]] | None = None,
     groups: Sequence[str] | None = None,
     adjustment: Adjustment | None = None,
+    remapped: Candidates | None = None,
 ) -> Demonstrations:
     """Take a teacher's lists through Remap, Reflect and Adjust.
 
@@ -115,6 +116,7 @@ def build_demonstrations(
         truth: per dialogue the wanted items; needed by Adjust.
         groups: with folds, what must stay together: rows of one dialogue.
         adjustment: an earlier fit to use instead of fitting one.
+        remapped: what `remap_dialogues` gave before, instead of doing it here.
 
     Returns:
         The lists after each step.
@@ -128,22 +130,12 @@ def build_demonstrations(
     if not settings.steps:
         return Demonstrations(lists)
 
-    def remap(dialogues: slice, num_candidates: int) -> Candidates:
-        return remap_candidates(
-            raw.ranks[dialogues],
-            title_vectors,
-            raw.same_item,
-            item_vectors,
-            dialogue_vectors[dialogues],
-            num_candidates=num_candidates,
-            weight=settings.context_weight,
-        )
-
-    scores = remap(slice(None), settings.num_candidates)
+    vectors = (title_vectors, item_vectors, dialogue_vectors)
+    scores = remapped if remapped is not None else remap_dialogues(raw, *vectors, settings, slice(None))
     lists["remap"] = top_items(scores, num_ranks, seen)
     ratings = rated = None
     if "reflect" in settings.steps and judge is not None:
-        rated = _rated_items(scores, settings.num_rated, seen)
+        rated = rated_items(scores, settings.num_rated, seen)
         ratings = judge(rated)
         scores = reflect_scores(scores, np.stack(ratings.values), settings.rating_weight, items=rated)
         lists["reflect"] = top_items(scores, num_ranks, seen)
@@ -158,7 +150,7 @@ def build_demonstrations(
     overlap = None
     if settings.num_candidates < scores.num_items and settings.folds < 2:
         sample = slice(OVERLAP_SAMPLE)
-        exact = remap(sample, scores.num_items)
+        exact = remap_dialogues(raw, *vectors, replace(settings, num_candidates=scores.num_items), sample)
         if ratings is not None and rated is not None:
             exact = reflect_scores(exact, np.stack(ratings.values[sample]), settings.rating_weight, items=rated[sample])
         if adjustment is not None:
@@ -181,14 +173,46 @@ def check_inputs(settings: BuildSettings, *, judge: bool, truth: bool, adjustmen
         raise ValueError("an earlier adjustment is used as it is, and folds fit new ones: give either of them")
 
 
-def _rated_items(scores: Candidates, num_rated: int, seen: Sequence[Collection[int]] | None) -> NDArray[np.int64]:
-    """The best N_r items of each dialogue that may be listed, or as many as all dialogues have."""
-    least = (
-        min((len(set(items.tolist()) - set(row)) for items, row in zip(scores.items, seen, strict=True)), default=0)
-        if seen is not None
-        else scores.items.shape[1]
+def remap_dialogues(
+    raw: RawLists,
+    title_vectors: Vectors,
+    item_vectors: Vectors,
+    dialogue_vectors: Vectors,
+    settings: BuildSettings,
+    dialogues: slice | Sequence[int],
+) -> Candidates:
+    """Remap's scores of some of the dialogues; arguments as in `build_demonstrations`."""
+    return remap_candidates(
+        raw.ranks[dialogues],
+        title_vectors,
+        raw.same_item,
+        item_vectors,
+        dialogue_vectors[dialogues],
+        num_candidates=settings.num_candidates,
+        weight=settings.context_weight,
+        allow_empty=bool((raw.ranks >= 0).any()),
     )
-    return top_items(scores, min(num_rated, least), seen)
+
+
+def rated_items(
+    scores: Candidates, num_rated: int, seen: Sequence[Collection[int]] | None, dialogues: slice = slice(None)
+) -> NDArray[np.int64]:
+    """What the judge is to rate.
+
+    Args:
+        scores: candidates of some of the dialogues.
+        num_rated: N_r.
+        seen: per dialogue, of all of them, what must not be listed; None to allow all.
+        dialogues: whose candidates these are.
+
+    Returns:
+        The best N_r items of each dialogue that may be listed, or as many as all dialogues are sure to have. How many
+        does not depend on which dialogues are looked at: shards ask what one process would ask.
+    """
+    if seen is None:
+        return top_items(scores, min(num_rated, scores.items.shape[1]))
+    most_seen = max((len(set(row) - {-1}) for row in seen), default=0)
+    return top_items(scores, min(num_rated, max(1, scores.items.shape[1] - most_seen)), seen[dialogues])
 
 
 def _adjust(

@@ -91,6 +91,7 @@ def remap_candidates(
     num_candidates: int = 1000,
     weight: float = 1.0,
     block: int | None = None,
+    allow_empty: bool = False,
 ) -> Candidates:
     """The M best items of every dialogue by `remap_scores`, for catalogues too large for a `(C, N)` or `(D, N)` array.
 
@@ -108,6 +109,7 @@ def remap_candidates(
             `remap_scores`.
         weight: λ.
         block: dialogues at a time; by default as many as hold 256 MiB of scores.
+        allow_empty: these may be lists that are all empty: some of the dialogues, others of which have lists.
 
     Returns:
         The candidates, of equal scores those with the smaller item ids.
@@ -119,7 +121,7 @@ def remap_candidates(
     """
     _check_vectors(teacher_vectors, item_vectors, context_vectors)
     num_titles, num_items = teacher_vectors.shape[0], item_vectors.shape[0]
-    raw, gain = _position_weights(raw_lists, num_titles)
+    raw, gain = _position_weights(raw_lists, num_titles, allow_empty)
     if context_vectors.shape[0] != len(raw):
         raise ValueError(f"{context_vectors.shape[0]} context_vectors for {len(raw)} lists: give one per dialogue")
     num_candidates = min(num_candidates, num_items)
@@ -142,7 +144,9 @@ def remap_candidates(
     return Candidates(items, scores, num_items)
 
 
-def _position_weights(raw_lists: ArrayLike, num_titles: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _position_weights(
+    raw_lists: ArrayLike, num_titles: int, allow_empty: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The checked `(D, R)` lists, and 1 / sqrt(rank) where a title stands for the first time, else 0."""
     raw = check_ranked(raw_lists)
     if not raw.size:
@@ -151,7 +155,7 @@ def _position_weights(raw_lists: ArrayLike, num_titles: int) -> tuple[NDArray[np
         raise ValueError(f"raw_lists names title {raw.max()}, but there are {num_titles} titles (0..{num_titles - 1})")
     counts = first_occurrence(raw)
     empty = int((~counts.any(axis=1)).sum())
-    if empty == len(raw):
+    if empty == len(raw) and not allow_empty:
         raise ValueError(f"all {empty} raw lists are empty: did the teacher answer, and were its lines read?")
     if empty:
         logger.warning("%d of %d raw lists are empty; their scores are those of the dialogue alone", empty, len(raw))

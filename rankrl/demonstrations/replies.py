@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalog import Catalog, Line, parse_list, title_key
+
+Resolve = Callable[[Sequence[str]], NDArray[np.int64]]
+"""n lines -> the item of each, -1 for none."""
 
 _MARKED = re.compile(r"\W{0,3}(?:[0-9]{1,2}|100)\s*[.):]|[-*•‣▪–]\s")
 _SPEAKER = re.compile(
@@ -57,7 +61,12 @@ class RawLists:
 
 
 def read_lists(
-    replies: Sequence[str | None], catalog: Catalog, num_ranks: int = 20, *, min_score: float | None = None
+    replies: Sequence[str | None],
+    catalog: Catalog,
+    num_ranks: int = 20,
+    *,
+    min_score: float | None = None,
+    resolve: Resolve | None = None,
 ) -> RawLists:
     """Read a teacher's answers.
 
@@ -72,6 +81,7 @@ def read_lists(
         num_ranks: R, titles kept of each list; what comes after them is not looked at.
         min_score: also accept misspelt titles, from this score on; exact ones only by default. (Remap finds the item
             that a misspelt title resembles in any case; here it would count as that item.)
+        resolve: finds the items of lines instead of the catalogue, which is slow where `min_score` is given.
 
     Returns:
         The lists. Two spellings of one unknown title are one title.
@@ -83,7 +93,8 @@ def read_lists(
     """
     written = [_titles(reply or "") for reply in replies]
     flat = [text for lines in written for text, _ in lines]
-    found = iter(catalog.ranked(flat, 1, min_score=min_score)[:, 0].tolist() if flat else [])
+    resolve = resolve or partial(resolve_lines, catalog, min_score=min_score)
+    found = iter(resolve(flat).tolist() if flat else [])
     ids: dict[object, int] = {}
     titles: list[str] = []
     same_item: list[int] = []
@@ -105,6 +116,11 @@ def read_lists(
             ranks[row, rank] = ids[name]
             rank += 1
     return RawLists(titles, np.array(same_item, dtype=np.int64), ranks, prose)
+
+
+def resolve_lines(catalog: Catalog, lines: Sequence[str], *, min_score: float | None = None) -> NDArray[np.int64]:
+    """The item of each line, `(n,)` int64; -1 for a line that names none."""
+    return catalog.ranked(lines, 1, min_score=min_score)[:, 0]
 
 
 def _titles(reply: str) -> list[tuple[str, Line]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rankrl.labels.retrieval import Retrieved
 from rankrl.labels.scores_file import HIGHEST, LOWEST
 from rankrl.labels.unfinished import score_resumably
+from rankrl.shards import Shard
 from rankrl.teachers import JudgeTemplate, Teacher, rate
 from rankrl.teachers.rating import LABEL_SCALE
 from rankrl.teachers.rating_statistics import RatingStatistics
@@ -105,6 +106,7 @@ def local_scores(
     texts: Sequence[str],
     *,
     keep: str | Path,
+    shard: Shard | None = None,
 ) -> Scored:
     """Let a small model score the items of each dialogue.
 
@@ -114,13 +116,14 @@ def local_scores(
         items: `(D, M)` item ids, -1 pads.
         texts: N texts of the items, in the form that the scorer was tuned on.
         keep: file of scores that are not lost if the run is stopped (`score_resumably`).
+        shard: whose dialogues these are, if the others are scored elsewhere.
 
     Raises:
         ValueError: if the numbers of dialogues and rows differ.
 
     Source: arXiv 2508.05657, data synthesis: Gemma2-9B tuned on GPT-4's scores.
     """
-    scores = score_resumably(scorer, dialogues, candidate_lines(items, texts), keep)
+    scores = score_resumably(scorer, dialogues, candidate_lines(items, texts), keep, shard=shard)
     return Scored(items, padded(items, scores), scorer.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rankrl.shards import Shard
 
 if TYPE_CHECKING:
     from rankrl.labels.local import LocalScorer
@@ -22,6 +25,7 @@ def score_resumably(
     path: str | Path,
     *,
     block: int = 256,
+    shard: Shard | None = None,
 ) -> list[NDArray[np.float64]]:
     """`LocalScorer.score` that goes on where an earlier call with the same file was stopped.
 
@@ -30,17 +34,19 @@ def score_resumably(
         dialogues, candidates: as for `LocalScorer.score`.
         path: the file that keeps scores, one row for each dialogue. Delete it when they have been written elsewhere.
         block: dialogues scored between two writes: what a kill may cost.
+        shard: write to a file of this shard beside `path`. What any shard has scored is read.
 
     Returns:
         As `LocalScorer.score`.
     """
     path = Path(path)
+    own = path if shard is None else Path(f"{path}.shard-{shard.name}")
     identity = _identity(scorer)
     keys = [_key(identity, messages, texts) for messages, texts in zip(dialogues, candidates, strict=True)]
-    kept = _read(path)
+    kept = {key: scores for file in unfinished_files(path) for key, scores in _read(file).items()}
     missing = [row for row, key in enumerate(keys) if key not in kept]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    own.parent.mkdir(parents=True, exist_ok=True)
+    with own.open("a", encoding="utf-8") as file:
         file.write("\n")  # ends a row that was cut short
         for start in range(0, len(missing), block):
             rows = missing[start : start + block]
@@ -52,10 +58,15 @@ def score_resumably(
     return [kept[key] for key in keys]
 
 
+def unfinished_files(path: Path) -> list[Path]:
+    """The file of an unfinished run and those of its shards: what there is of them."""
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}*"))
+
+
 def _read(path: Path) -> dict[str, NDArray[np.float64]]:
     """Whole rows; the last one of a run that was killed may be cut short, and is scored again."""
     kept = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rankrl.shards import Shard
+
 Imitate = Literal["auto", "recommendations", "truth", "augmented"]
 
 
@@ -94,6 +96,11 @@ class JudgedArguments(DataArguments):
         allow_empty_truth: also accept dialogues whose truth nobody knows.
         seed: of the judge's orders.
         dry_run: say what the teacher would be asked and what it would cost, and ask nothing.
+        shard: `i/n`: do the i-th of n shares of the slow work, and stop; the same run without it then finishes.
+        ray_shards: have so many shards done by Ray's workers first (needs `rankrl[ray]`).
+
+    Raises:
+        ValueError: for a shard that is not i/n, or settings that shards cannot work with.
     """
 
     output_dir: str = field(default="runs/demonstrations", metadata={"help": "Folder for the results."})
@@ -115,6 +122,20 @@ class JudgedArguments(DataArguments):
     allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
     seed: int = field(default=0, metadata={"help": "Seed of the judge's orders."})
     dry_run: bool = field(default=False, metadata={"help": "Say what would be asked, and ask nothing."})
+    shard: str | None = field(default=None, metadata={"help": "i/n: do the i-th of n shares, and stop."})
+    ray_shards: int | None = field(default=None, metadata={"help": "Have Ray's workers do so many shards."})
+
+    def __post_init__(self) -> None:
+        if self.shard is None and self.ray_shards is None:
+            return
+        if self.shard is not None:
+            Shard.parse(self.shard)
+        if self.ray_shards is not None and (self.ray_shards < 1 or self.shard is not None):
+            raise ValueError(f"ray_shards is {self.ray_shards}; expected 1 or more, and no --shard beside it.")
+        if self.dry_run:
+            raise ValueError("a dry run counts what all shards will ask: leave --shard and --ray_shards out.")
+        if self.encoder != "tfidf" and self.vector_cache is None:
+            raise ValueError(f"shards share the vectors of {self.encoder} in files: name one (vector_cache).")
 
 
 @dataclass

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from rankrl.shards import Shard
+
 START_FILES = ("catalog", "dialogues", "model_name_or_path", "test")
 _RECIPE = "recipes.rank_grpo"
 
@@ -127,10 +129,7 @@ class Grid:
         runs = [(seed, arm) for seed in self.seeds for arm in self.arms]
         if part is None:
             return runs
-        place, _, parts = part.partition("/")
-        if not (place.isdecimal() and parts.isdecimal() and 1 <= int(place) <= int(parts)):
-            raise ValueError(f"--arm is {part!r}; expected i/n with i from 1 to n, such as 3/12.")
-        return runs[int(place) - 1 :: int(parts)]
+        return Shard.parse(part, "--arm").of(runs)
 
     def start_of(self, folder: Path, seed: int) -> Start:
         """What the arms of a seed start from; prepared in `folder` if the grid says how."""

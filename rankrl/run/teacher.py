@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.demonstrations import RawLists, read_lists
 from rankrl.demonstrations.build import Judge
+from rankrl.demonstrations.replies import resolve_lines
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.texts import ItemTexts
+from rankrl.shards import OtherShards, Parts, Shard, digest
 from rankrl.teachers import (
     JudgeTemplate,
     Messages,
@@ -84,7 +88,7 @@ class TeacherWork:
             ValueError: if the recording lacks a dialogue, or no answer holds a list.
         """
         replies = self._replies()
-        raw = read_lists(replies, self.catalog, self.args.teacher_ranks, min_score=self.args.min_score)
+        raw = read_lists(replies, self.catalog, self.args.teacher_ranks, resolve=self._resolve)
         if not raw.titles:
             raise ValueError(
                 f"none of the {len(replies)} answers holds a list; expected one title per line. The first answer is "
@@ -143,6 +147,16 @@ class TeacherWork:
         facts: dict[str, Any] = {"lists": self.args.raw_lists} if self.args.raw_lists else {}
         return facts | teacher_facts(self.teacher)
 
+    def _resolve(self, lines: Sequence[str]) -> NDArray[np.int64]:
+        """The items of lines. Shards share what takes long: to find misspelt titles."""
+        args, folder = self.args, Path(self.args.output_dir) / "shards" / "titles"
+        resolve = partial(resolve_lines, self.catalog, min_score=args.min_score)
+        if args.min_score is None or (args.shard is None and not folder.is_dir()):
+            return resolve(lines)
+        keys = [digest([self.catalog.version, args.min_score, line]) for line in lines]
+        parts = Parts(folder, Shard.parse(args.shard) if args.shard else None)
+        return parts.shared(keys, lambda places: (resolve([lines[at] for at in places]),), "titles")[0]
+
     def _replies(self) -> list[str | None]:
         path = self.args.raw_lists
         if not path:
@@ -186,9 +200,11 @@ def teacher_facts(teacher: Teacher | None) -> dict[str, Any]:
 
 @contextmanager
 def stopped_in_words() -> Iterator[None]:
-    """End the process with a sentence where the teacher cannot go on, or somebody presses Ctrl-C."""
+    """End the process with a sentence where the teacher cannot go on, a shard waits, or somebody presses Ctrl-C."""
     try:
         yield
+    except OtherShards as waits:
+        print(waits)
     except TeacherError as error:
         sys.exit(f"{error}\nThe same command goes on from here.")
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from rankrl.demonstrations.texts import NOTHING, Retriever, catalog_metadata, de
 from rankrl.encoders import CachedEncoder, SentenceTransformerEncoder, TfidfEncoder
 from rankrl.lazy import load_object
 from rankrl.run.arguments import JudgedArguments
+from rankrl.shards import Shard
 from rankrl.teachers import Messages, Metadata, MetadataTemplate, Teacher
 
 
@@ -71,4 +72,6 @@ def make_encoder(args: JudgedArguments, item_texts: Sequence[str]) -> Any:
     if args.encoder == "tfidf":
         return TfidfEncoder.fit(item_texts)
     encoder = SentenceTransformerEncoder(args.encoder)
-    return CachedEncoder(encoder, args.vector_cache) if args.vector_cache else encoder
+    if args.vector_cache is None:
+        return encoder
+    return CachedEncoder(encoder, args.vector_cache, shard=Shard.parse(args.shard) if args.shard else None)

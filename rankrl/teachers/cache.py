@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rankrl.teachers.protocol import Answer, TeacherError
+from rankrl.teachers.shard_file import read_answers, shard_files
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS answers (
 )
 """
 _COLUMNS = "text, status, prompt_tokens, completion_tokens, finish_reason"
+_INSERT = f"INSERT OR IGNORE INTO answers (key, model, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _KEYS_PER_QUERY = 500  # sqlite allows 999 variables in old builds
 _POLL_SECONDS = 0.05  # how often to look whether another process has finished with a request
 
@@ -48,7 +50,8 @@ class AnswerCache:
 
     Every answer is committed as it arrives, so a process may be killed at any moment. The cache may be open in several
     processes of one machine (each opens its own: do not carry one across a fork), and in all threads of each. Use a
-    local disk: sqlite's write-ahead log does not work on network file systems.
+    local disk: sqlite's write-ahead log does not work on network file systems. Shards of a run on several machines keep
+    their answers in files of their own (`ShardCache`), which are taken in when the cache is opened.
 
     Args:
         path: the sqlite file, made if it is missing. `<path>.lock` beside it holds the claims.
@@ -76,6 +79,7 @@ class AnswerCache:
                 self.path, timeout=60, isolation_level=None, check_same_thread=False, cached_statements=16
             )
             self._prepare()
+            self.take_in(shard_files(self.path))
 
     def get(self, keys: Sequence[str]) -> dict[str, Answer]:
         """The answers that are there, by key; all of them are marked `cached`."""
@@ -95,12 +99,16 @@ class AnswerCache:
 
     def put(self, key: str, model: str, answer: Answer) -> None:
         """Keep an answer, on disk when this returns. The first answer to a request stays."""
-        columns = (answer.text, answer.status, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason)
         with self._access, self._explained():
-            self._connection.execute(
-                f"INSERT OR IGNORE INTO answers (key, model, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key, model, *columns),
-            )
+            self._connection.execute(_INSERT, _row(key, model, answer))
+
+    def take_in(self, files: Sequence[Path]) -> None:
+        """Add the answers that shards have kept."""
+        for path in files:
+            with self._access, self._explained():
+                self._connection.execute("BEGIN IMMEDIATE")
+                with self._connection:  # commits
+                    self._connection.executemany(_INSERT, (_row(*kept) for kept in read_answers(path)))
 
     def __len__(self) -> int:
         with self._access, self._explained():
@@ -170,3 +178,8 @@ class AnswerCache:
                 f"-shm files: mv {self.path} {aside}. The next run then starts an empty one and asks those requests "
                 f"again. The sqlite shell may save what it held: sqlite3 {aside} .recover | sqlite3 {self.path}"
             ) from error
+
+
+def _row(key: str, model: str, answer: Answer) -> tuple[Any, ...]:
+    columns = (answer.text, answer.status, answer.prompt_tokens, answer.completion_tokens, answer.finish_reason)
+    return (key, model, *columns)

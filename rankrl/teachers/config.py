@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rankrl.lazy import load_object
+from rankrl.shards import Shard
 from rankrl.teachers.budget import Budget
 from rankrl.teachers.cache import AnswerCache
+from rankrl.teachers.cached import CachedTeacher
 from rankrl.teachers.local import LocalTeacher
 from rankrl.teachers.openai_teacher import OpenAITeacher
 from rankrl.teachers.protocol import Teacher
 from rankrl.teachers.recorded import RecordedTeacher
+from rankrl.teachers.shard import ShardCache, ShardTeacher
 
 
 @dataclass
@@ -76,24 +79,39 @@ def load_budget(config: TeacherConfig) -> Budget:
     )
 
 
-def load_teacher(config: TeacherConfig, *, budget: Budget | None = None, quiet: bool = False) -> Teacher:
+def load_teacher(
+    config: TeacherConfig, *, budget: Budget | None = None, quiet: bool = False, shard: Shard | None = None
+) -> Teacher:
     """The teacher that a config describes.
 
     Args:
         config: the settings.
         budget: limits and ledger, if several teachers share them; by default those of the config.
         quiet: show no progress.
+        shard: ask the share of one shard; a recording, which costs nothing, is read as a whole.
 
     Raises:
-        ValueError, CacheError: if the settings or the cache file are unusable.
+        ValueError, CacheError: if the settings or the cache file are unusable, or a teacher of your own, whose answers
+            are not kept, is to be asked by shards.
     """
     if ":" in config.teacher:
+        if shard is not None:
+            raise ValueError(
+                f"teacher is {config.teacher!r}, whose answers are not kept where other shards find them: run it "
+                "without --shard, or behind a server (teacher: openai, teacher_base_url)"
+            )
         return load_object(config.teacher)(config)
     if not config.teacher_model:
         raise ValueError("teacher_model is missing; name a model, or the file of a recording")
     if config.teacher == "recorded":
         return RecordedTeacher(config.teacher_model)
-    budget, cache = budget or load_budget(config), AnswerCache(config.teacher_cache)
+    path = config.teacher_cache
+    cache = AnswerCache(path) if shard is None else ShardCache(path, shard)
+    teacher = _asked(config, budget or load_budget(config), cache, quiet)
+    return teacher if shard is None else ShardTeacher(teacher, shard)
+
+
+def _asked(config: TeacherConfig, budget: Budget, cache: AnswerCache, quiet: bool) -> CachedTeacher:
     if config.teacher == "local":
         return LocalTeacher(
             config.teacher_model,

@@ -24,7 +24,7 @@ LEVELS = (
     ("rankrl.lazy",),
     ("catalog", "rankrl.grpo.segments", "rankrl.grpo.advantages", "rankrl.grpo.objective"),
     ("rankrl.rewards",),
-    ("rankrl.metrics", "rankrl.protocols", "rankrl.templates", "rankrl.chat"),
+    ("rankrl.metrics", "rankrl.protocols", "rankrl.templates", "rankrl.chat", "rankrl.shards"),
     ("rankrl.data", "rankrl.teachers", "rankrl.encoders", "rankrl.collaborative", "rankrl.decoding"),
     ("rankrl.grpo", "rankrl.sft", "rankrl.demonstrations", "rankrl.labels", "rankrl.crag"),
     ("rankrl.evaluation",),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rankrl.encoders import CachedEncoder, TfidfEncoder
+from rankrl.shards import OtherShards, Shard
 
 
 class CountingEncoder:
@@ -91,6 +92,24 @@ def test_several_processes_use_one_file(tmp_path) -> None:
     inner = CountingEncoder()
     CachedEncoder(inner, path).encode([f"Film {number}" for number in range(5000)])
     assert inner.asked == []
+
+
+def test_shards_encode_their_share_and_open_no_database(tmp_path) -> None:
+    path, texts = tmp_path / "vectors.sqlite", list("abcdea")
+    CachedEncoder(CountingEncoder(), path).encode(["b"])  # an earlier run
+    before = path.read_bytes()
+    first, second, last = CountingEncoder(), CountingEncoder(), CountingEncoder()
+    with pytest.raises(OtherShards, match="shard 1/2 has done its share, and waits for 2 vectors"):
+        CachedEncoder(first, path, Shard(1, 2)).encode(texts)
+    expected = CountingEncoder().encode(texts)
+    np.testing.assert_array_equal(CachedEncoder(second, path, Shard(2, 2)).encode(texts), expected)
+    assert (first.asked, second.asked) == (["a", "d"], ["c", "e"])
+    assert path.read_bytes() == before
+    for _ in range(2):
+        np.testing.assert_array_equal(CachedEncoder(last, path).encode(texts), expected)
+        for part in (tmp_path / "vectors.sqlite.shards").glob("*"):
+            part.unlink()  # what was taken in is in the file
+    assert last.asked == []
 
 
 def test_tfidf_is_not_cached(tmp_path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankrl.labels.unfinished import score_resumably
+from rankrl.labels.unfinished import score_resumably, unfinished_files
+from rankrl.shards import Shard
 
 DIALOGUES = [[{"role": "user", "content": f"film {n}?"}] for n in range(7)]
 CANDIDATES = [[f"a{n}", f"b{n}"] for n in range(7)]
@@ -76,3 +77,14 @@ def test_a_directory_that_was_tuned_again_is_another_scorer(tmp_path: Path) -> N
     again = CountingScorer(str(folder))
     score_resumably(again, DIALOGUES, CANDIDATES, path)
     assert again.asked == 7
+
+
+def test_shards_write_their_own_files_and_read_all(tmp_path: Path) -> None:
+    path = tmp_path / "scores.part"
+    for place in (1, 2):
+        shard = Shard(place, 2)
+        score_resumably(CountingScorer("one"), shard.of(DIALOGUES), shard.of(CANDIDATES), path, shard=shard)
+    assert [file.name for file in unfinished_files(path)] == [f"scores.part.shard-{n}-of-2" for n in (1, 2)]
+    last = CountingScorer("one")
+    assert [row.tolist() for row in score_resumably(last, DIALOGUES, CANDIDATES, path)] == expected()
+    assert last.asked == 0

@@ -13,6 +13,8 @@ import pytest
 from rankrl.data.prompts import PromptTemplate
 from rankrl.grpo.presets import PRESETS
 from rankrl.run.grid import Grid
+from rankrl.run.label_work import check_settings
+from rankrl.run.stage_one import build_settings
 from recipes import augment_labels, demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
@@ -107,7 +109,7 @@ def test_another_algorithm_is_one_flag() -> None:
 def test_demonstrations_keep_to_the_paper() -> None:
     path = next(path for path in FILES if path.parent.name == "configs" and path.stem == "demonstrations")
     args, teacher = parse(path)
-    settings = demonstrations.build_settings(args)
+    settings = build_settings(args)
     assert (settings.steps, settings.num_ranks) == (("remap", "reflect", "adjust"), 20)
     assert (settings.context_weight, settings.rating_weight, settings.num_rated) == (1.0, 0.5, 100)
     assert settings.regularization == 0.01
@@ -119,7 +121,7 @@ def test_augmented_labels_keep_to_the_paper() -> None:
     for path in (path for path in FILES if path.stem == "augment_labels"):
         args, _ = parse(path)
         assert (args.num_candidates, args.min_score) == (50, 3.5)
-        augment_labels.check_settings(args, truth_is_known=True)
+        check_settings(args, truth_is_known=True)
 
 
 def test_demonstrations_are_made_for_the_prompt_of_the_next_stages() -> None:
