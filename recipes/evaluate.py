@@ -20,7 +20,7 @@ from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.data.simulation import shuffled
 from rankrl.demonstrations import popular_items
-from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranked
+from rankrl.evaluation import Scores, comparison_table, evaluate, evaluate_ranked, greedy_config
 from rankrl.metrics import Popularity
 from rankrl.rewards import TruthResolver, resolve_truth
 from rankrl.run.arguments import EvaluationArguments
@@ -92,6 +92,8 @@ def main(args: EvaluationArguments) -> Scores:
     lines = catalog.lines[: writer.renderer.num_ranks]
     example = writer.renderer.render(dialogues[0].messages).text
     show_example(example, writer.renderer.completion(lines), writer.tokenizer, len(lines))
+    generation = greedy_config(writer.tokenizer, writer.max_completion_length).to_diff_dict()
+    logger.info("lists are written with %s", generation)
     texts = writer.write(dialogues, args.batch_size)
     logger.info("%s", writer.renderer.report())
     num_ranks = writer.renderer.num_ranks
@@ -120,6 +122,7 @@ def main(args: EvaluationArguments) -> Scores:
             "num_ranks": num_ranks,
             "catalog": catalog.version,
             "prompt_hash": writer.renderer.hash,
+            "generation": generation,
             "validation": choice,
             "versions": versions(),
             "metrics": {system: to_json(s) for system, s in systems.items()},

@@ -19,7 +19,7 @@ from trl import ModelConfig, TrlParser, get_peft_config
 
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer
-from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
+from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
@@ -27,11 +27,13 @@ from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
+from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
     read_data,
     require_joined_processes,
+    require_packages,
     show_example,
     write_manifest,
 )
@@ -105,9 +107,12 @@ def main(
     model_args: ModelConfig,
     validation: ValidationArguments,
     alarms: AlarmArguments,
+    schedule: ScheduleArguments,
 ) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
+    require_packages(model_args, training_args)
+    learning_rate_steps = LearningRateSteps(schedule, training_args)
     catalog, dialogues = read_data(args)
     sample = None
     if validation.validation:
@@ -119,6 +124,8 @@ def main(
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
+    if not_counted := forget_generation_config(model, tokenizer):
+        logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
 
     renderer, training_args.max_completion_length = make_renderer(
         args, tokenizer, model.config, catalog, training_args.num_ranks, training_args.max_completion_length
@@ -139,11 +146,13 @@ def main(
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
+    trainer.add_callback(learning_rate_steps)
     ConsoleCallback.install(trainer, RANK_GRPO_COLUMNS)
     if trainer.is_world_process_zero():
         renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
         tokenizer.save_pretrained(training_args.output_dir)
         logger.info("%s", renderer.report())
+        logger.info("lists are sampled with %s", sampling_settings(trainer))
         lines = catalog.lines[: training_args.num_ranks]
         show_example(renderer.render(dialogues[0].messages).text, renderer.completion(lines), tokenizer, len(lines))
         write_manifest(
@@ -155,8 +164,9 @@ def main(
             model_args,
             validation,
             alarms,
+            schedule,
             validation=sample and sample.facts,
-            generation=trainer.generation_config.to_diff_dict() if not training_args.use_vllm else "vllm",
+            generation=sampling_settings(trainer),
         )
     if sample is not None:
         trainer.add_callback(Validation(trainer, renderer, sample, validation))
@@ -172,7 +182,9 @@ def main(
 def cli() -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    parser = TrlParser((RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments))
+    parser = TrlParser(
+        (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
+    )
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
     main(*parser.parse_args_and_config())
 

@@ -28,6 +28,7 @@ from rankrl.run.start import (
     make_renderer,
     read_data,
     require_joined_processes,
+    require_packages,
     show_example,
     write_manifest,
 )
@@ -119,6 +120,7 @@ def sft_dataset(
 def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) -> None:
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
+    require_packages(model_args, training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     imitate = what_to_imitate(dialogues, args.imitate)
     if imitate == "augmented" or (imitate == "recommendations" and args.allow_unknown_items):

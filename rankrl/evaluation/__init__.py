@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rankrl.evaluation.examples import ListLine as ListLine
     from rankrl.evaluation.examples import mark_list as mark_list
     from rankrl.evaluation.generation import generate_lists as generate_lists
+    from rankrl.evaluation.generation import greedy_config as greedy_config
     from rankrl.evaluation.pictures import Curve as Curve
     from rankrl.evaluation.pictures import bar_picture as bar_picture
     from rankrl.evaluation.pictures import curve_picture as curve_picture
@@ -31,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "evaluator": ["Scores", "evaluate", "evaluate_ranked"],
         "examples": ["Example", "ListLine", "mark_list"],
-        "generation": ["generate_lists"],
+        "generation": ["generate_lists", "greedy_config"],
         "pictures": ["Curve", "bar_picture", "curve_picture", "rank_picture", "save_png"],
         "report": ["comparison_table", "write_pictures", "write_report"],
         "significance": ["Interval", "bootstrap_difference", "bootstrap_mean", "dialogue_of", "standard_error"],

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any
 
 import torch
 from rich.progress import track
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rankrl.grpo.sampling import settings_holders
 
 
 def generate_lists(
@@ -43,20 +44,28 @@ def generate_lists(
     """
     end_ids = list(end_ids) if end_ids is not None else [tokenizer.eos_token_id]
     _check(model, prompt_ids, max_new_tokens, end_ids)
-    pad_id = end_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    config = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=end_ids, pad_token_id=pad_id
-    )
+    config = greedy_config(tokenizer, max_new_tokens, end_ids)
     distinct = sorted(set(map(tuple, prompt_ids)), key=lambda prompt: (-len(prompt), prompt))
     batches = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
     texts: dict[tuple[int, ...], str] = {}
     with _only(model, config), torch.inference_mode():
         for batch in track(batches, description="Writing lists", disable=not progress):
-            inputs = {name: value.to(model.device) for name, value in _pad_left(batch, pad_id).items()}
+            inputs = {name: value.to(model.device) for name, value in _pad_left(batch, config.pad_token_id).items()}
             sequences = model.generate(**inputs, generation_config=config)
             completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
             texts.update(zip(batch, (_decode(tokenizer, ids, end_ids) for ids in completions), strict=True))
     return [texts[tuple(prompt)] for prompt in prompt_ids]
+
+
+def greedy_config(
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, end_ids: Sequence[int] | None = None
+) -> GenerationConfig:
+    """All that decides how a greedy list is written; the arguments are those of `generate_lists`."""
+    end_ids = [tokenizer.eos_token_id] if end_ids is None else list(end_ids)
+    pad_id = end_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return GenerationConfig(
+        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=end_ids, pad_token_id=pad_id
+    )
 
 
 def _check(
@@ -83,9 +92,7 @@ def _only(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
     Passing a `GenerationConfig` to `generate` is not enough: transformers fills every field that is None in it from
     the model's own, such as a repetition penalty.
     """
-    holders: list[tuple[Any, GenerationConfig]] = [
-        (module, vars(module)["generation_config"]) for module in model.modules() if "generation_config" in vars(module)
-    ]
+    holders = [(module, module.generation_config) for module in settings_holders(model)]
     training = [module for module in model.modules() if module.training]
     try:
         for module, _ in holders:

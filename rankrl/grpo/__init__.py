@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rankrl.grpo.config import RankGRPOConfig as RankGRPOConfig
     from rankrl.grpo.objective import rank_grpo_loss as rank_grpo_loss
     from rankrl.grpo.objective import rank_log_ratio as rank_log_ratio
+    from rankrl.grpo.sampling import forget_generation_config as forget_generation_config
+    from rankrl.grpo.sampling import sampling_settings as sampling_settings
     from rankrl.grpo.segments import LineTable as LineTable
     from rankrl.grpo.segments import segment_ranks as segment_ranks
     from rankrl.grpo.trainer import RankGRPOTrainer as RankGRPOTrainer
@@ -24,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "advantages": ["decoupled_advantages", "rank_advantages"],
         "config": ["RankGRPOConfig"],
         "objective": ["rank_grpo_loss", "rank_log_ratio"],
+        "sampling": ["forget_generation_config", "sampling_settings"],
         "segments": ["LineTable", "segment_ranks"],
         "trainer": ["RankGRPOTrainer"],
     },

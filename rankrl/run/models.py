@@ -80,11 +80,14 @@ def load_policy(
         name_or_path = Path(name_or_path).resolve()  # what is trained on top remembers the place, wherever it is loaded
     if not is_adapter(name_or_path):
         return AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
-    base = AutoModelForCausalLM.from_pretrained(_base_of(Path(name_or_path)), **model_kwargs)
+    base_name = _base_of(Path(name_or_path))
     if merge_into is None:
+        base = AutoModelForCausalLM.from_pretrained(base_name, **model_kwargs)
         return PeftModel.from_pretrained(base, str(name_or_path), is_trainable=trainable)
     merged = Path(merge_into).resolve()
     if PartialState().is_main_process:
+        whole = {name: value for name, value in model_kwargs.items() if name != "quantization_config"}
+        base = AutoModelForCausalLM.from_pretrained(base_name, **whole)  # four bits would round the adapter away
         PeftModel.from_pretrained(base, str(name_or_path)).merge_and_unload().save_pretrained(merged)
         load_tokenizer(name_or_path).save_pretrained(merged)
     PartialState().wait_for_everyone()

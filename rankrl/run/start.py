@@ -11,6 +11,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import torch
 from rich.console import Console
 from rich.text import Text
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import is_bitsandbytes_available
+from trl import ModelConfig
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
@@ -25,10 +28,12 @@ from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DataArguments
+from rankrl.run.models import is_adapter
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("rankrl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "rapidfuzz")
+_OPTIONAL = ("vllm", "bitsandbytes", "deepspeed", "flash_attn")
 _RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
@@ -89,6 +94,37 @@ def require_joined_processes(training_args: Any) -> None:
         raise RuntimeError(
             f"the launcher started {launched} processes, but this one sees {training_args.world_size}: they would "
             "train apart. On CPUs add --use_cpu; otherwise check the accelerate config and the visible GPUs."
+        )
+
+
+def require_packages(model_args: ModelConfig, training_args: Any) -> None:
+    """Refuse settings whose package is missing, before anything is loaded.
+
+    Args:
+        model_args: quantisation (QLoRA) and LoRA.
+        training_args: of SFT or Rank-GRPO.
+
+    Raises:
+        ImportError: for 4 or 8 bits without bitsandbytes, or `use_vllm` without vLLM.
+        ValueError: for 4 or 8 bits without an adapter to train.
+    """
+    bits = next((name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)), None)
+    if bits and not is_bitsandbytes_available():
+        raise ImportError(
+            f"{bits} needs bitsandbytes 0.46.1 or newer, which is not installed: pip install 'rankrl[train,qlora]'. Or "
+            f"leave {bits} out: LoRA on weights in bfloat16 (dtype: bfloat16) is the next smallest."
+        )
+    if bits and not model_args.use_peft and not is_adapter(model_args.model_name_or_path or ""):
+        raise ValueError(
+            f"{bits} is set, but there is no adapter to train, and weights of so few bits cannot be trained. Set "
+            "use_peft: true (QLoRA), or name an adapter directory as model_name_or_path."
+        )
+    if getattr(training_args, "use_vllm", False) and find_spec("vllm") is None:
+        where = " where training runs, beside the server" if training_args.vllm_mode == "server" else ""
+        raise ImportError(
+            f"use_vllm (vllm_mode: {training_args.vllm_mode}) needs the package vllm{where}, and it is not installed: "
+            "pip install -c constraints-vllm.txt 'rankrl[train,vllm]'. Or set use_vllm: false; transformers then "
+            "writes the lists."
         )
 
 
@@ -174,9 +210,13 @@ def checkpoint_to_resume(training_args: Any) -> str | None:
 def write_manifest(
     output_dir: str | Path, catalog: Catalog, prompt_hash: str | None, *configs: Any, **facts: Any
 ) -> None:
-    """Write `manifest.json`: versions, effective settings, data and prompt hashes. Never a key or a token."""
+    """Write `manifest.json`: versions, machine, effective settings with their seeds, data and prompt hashes.
+
+    Never a key or a token.
+    """
     manifest = {
         "versions": versions(),
+        "machine": machine(),
         "catalog": {"version": catalog.version, "items": len(catalog)},
         "prompt_hash": prompt_hash,
         "data": {c.dialogues: file_hash(c.dialogues) for c in configs if isinstance(c, DataArguments)},
@@ -189,8 +229,20 @@ def write_manifest(
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    """The versions of Python and of the packages that a result depends on; of those that may be missing, if there."""
+    optional = {name: _version(name) for name in _OPTIONAL}
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        **{name: found for name, found in optional.items() if found is not None},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where a run takes place: system, GPUs of this process's machine, CUDA, and how many processes take part."""
+    gpus = [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return {"system": platform.platform(), "gpus": gpus, "cuda": torch.version.cuda, "processes": processes}
 
 
 def file_hash(path: str) -> str | None:

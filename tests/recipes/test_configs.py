@@ -30,7 +30,7 @@ CONFIGS = REPOSITORY / "recipes" / "configs"
 GRIDS = sorted((CONFIGS / "compare").glob("*.yaml"))
 FILES = sorted(set(CONFIGS.rglob("*.yaml")) - set(GRIDS))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: \S+( #.*)?$)", re.MULTILINE)
+SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: (\S+|\{.*\})( #.*)?$)", re.MULTILINE)
 
 
 def stage_of(path: Path) -> str:

@@ -7,13 +7,14 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoTokenizer
+from transformers.utils import is_bitsandbytes_available
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, save_dialogues
@@ -288,6 +289,32 @@ def test_more_unknown_titles_than_the_limit_are_an_error_before_training(
 
     with pytest.raises(ValueError, match="A Film That Nobody Made.*unknown_limit"):
         trainer_of(rank_grpo, **data, **settings, output_dir=tmp_path / "rl")
+
+
+# ---- Saving memory, and slowing down ---------------------------------------------------------------------------------
+
+
+def test_lora_in_bfloat16_with_checkpointing_and_a_rate_that_steps_down(
+    files: Files, sft_adapter: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text("learning_rate_steps: {1: 1e-3}\n", encoding="utf-8")
+    settings = {**SMALL, **LORA, "bf16": True, "gradient_checkpointing": True, "lr_scheduler_type": "constant"}
+    settings |= {"config": tmp_path / "run.yaml", "learning_rate": 1e-2, "model_name_or_path": sft_adapter}
+    run(rank_grpo, **files.training, **settings, output_dir=tmp_path / "rl")
+
+    assert [entry["learning_rate"] for entry in history(tmp_path / "rl")] == pytest.approx([1e-2, 1e-3])
+    manifest = json.loads((tmp_path / "rl" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["config"]["ScheduleArguments"] == {"learning_rate_steps": {"1.0": 1e-3}}
+    assert manifest["config"]["RankGRPOConfig"]["bf16"] is True
+
+
+@pytest.mark.parametrize("recipe", [rank_grpo, sft])
+@pytest.mark.skipif(is_bitsandbytes_available(), reason="bitsandbytes is installed")
+def test_qlora_without_its_package_is_refused_before_anything_is_read(recipe: ModuleType, tmp_path: Path) -> None:
+    settings = {name: value for name, value in SMALL.items() if name not in PAIRS or recipe is rank_grpo}
+    nowhere = dict.fromkeys(("catalog", "dialogues", "model_name_or_path"), tmp_path / "missing")
+    with pytest.raises(ImportError, match="load_in_4bit needs bitsandbytes"):
+        run(recipe, **settings, **nowhere, output_dir=tmp_path, use_peft=True, load_in_4bit=True)
 
 
 # ---- Going on --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,6 +119,22 @@ def test_merging_changes_the_place_of_the_adapter_and_nothing_else(adapter: Path
     torch.testing.assert_close(logits(merged), logits(load_policy(adapter)), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(logits(merged), logits(load_policy(base)))
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), logits(merged))
+
+
+def test_an_adapter_is_merged_into_all_bits_of_its_base(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QLoRA: the merged model is whole, and quantised when loaded; no package for few bits is needed to see it."""
+    asked: list[tuple[str, Any]] = []
+
+    def load(name: Any, quantization_config: Any = None, **kwargs: Any) -> Any:
+        asked.append((Path(name).name, quantization_config))
+        return from_pretrained(name, **kwargs)
+
+    from_pretrained = AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
+    load_policy(adapter, merge_into=tmp_path / "merged", quantization_config="four bits")
+    assert asked == [("base", None), ("merged", "four bits")]
 
 
 def test_a_new_adapter_on_a_merged_one_names_the_merged_model(adapter: Path, tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import GPT2Config
-from trl import SFTConfig
+from transformers.utils import is_bitsandbytes_available
+from trl import ModelConfig, SFTConfig
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, save_dialogues
+from rankrl.run import start
 from rankrl.run.arguments import DataArguments
 from rankrl.run.start import (
     checkpoint_to_resume,
@@ -22,6 +25,7 @@ from rankrl.run.start import (
     make_renderer,
     read_data,
     require_joined_processes,
+    require_packages,
     resolve_dialogues,
     show_example,
     write_manifest,
@@ -160,6 +164,48 @@ def test_a_file_is_known_by_its_sha_256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_hash(str(tmp_path / "a")) == hashlib.sha256(b"abc").hexdigest()[:16] == "ba7816bf8f01cfea"
     assert file_hash("me/a-dataset-on-the-hub") is None
+
+
+def test_the_manifest_names_the_seeds_and_the_machine(arguments: DataArguments, tmp_path: Path) -> None:
+    training = SFTConfig(str(tmp_path / "run"), seed=7, data_seed=8, use_cpu=True)
+    write_manifest(tmp_path / "run", CATALOG, "abc", arguments, training)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["config"]["SFTConfig"]["seed"], manifest["config"]["SFTConfig"]["data_seed"]) == (7, 8)
+    assert manifest["machine"].keys() == {"system", "gpus", "cuda", "processes"}
+    assert manifest["machine"]["processes"] == 1
+    assert ("vllm" in manifest["versions"]) == (find_spec("vllm") is not None)
+
+
+# ---- Packages that only some settings need ---------------------------------------------------------------------------
+
+NO_BITSANDBYTES = pytest.mark.skipif(is_bitsandbytes_available(), reason="bitsandbytes is installed")
+
+
+@NO_BITSANDBYTES
+@pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
+def test_qlora_says_what_to_install(bits: str) -> None:
+    with pytest.raises(
+        ImportError, match=rf"^{bits} needs bitsandbytes .* not installed: pip install 'rankrl\[train,ql"
+    ):
+        require_packages(ModelConfig(use_peft=True, **{bits: True}), SimpleNamespace())
+
+
+def test_few_bits_need_an_adapter_to_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(start, "is_bitsandbytes_available", lambda: True)
+    with pytest.raises(ValueError, match="load_in_4bit is set, but there is no adapter.*use_peft: true"):
+        require_packages(ModelConfig(str(tmp_path), load_in_4bit=True), SimpleNamespace())
+    require_packages(ModelConfig(str(tmp_path), load_in_4bit=True, use_peft=True), SimpleNamespace())
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    require_packages(ModelConfig(str(tmp_path), load_in_4bit=True), SimpleNamespace())
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+@pytest.mark.parametrize(("mode", "where"), [("colocate", ""), ("server", " where training runs, beside the server")])
+def test_vllm_says_what_to_install(mode: str, where: str) -> None:
+    training = SimpleNamespace(use_vllm=True, vllm_mode=mode)
+    with pytest.raises(ImportError, match=rf"vllm_mode: {mode}\) needs the package vllm{where}, and .*use_vllm: false"):
+        require_packages(ModelConfig(), training)
+    require_packages(ModelConfig(), SimpleNamespace(use_vllm=False, vllm_mode=mode))
 
 
 # ---- Processes and checkpoints ---------------------------------------------------------------------------------------
