@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from trl import TrlParser
 
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, save_dialogues
@@ -49,6 +48,7 @@ from rankrl.labels import (
 from rankrl.labels.score import candidate_lines
 from rankrl.labels.scores_file import HIGHEST
 from rankrl.run.arguments import LabelArguments
+from rankrl.run.parser import RecipeParser
 from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
 from rankrl.run.teacher import stopped_in_words, teacher_facts
 from rankrl.run.texts import ItemTexts, make_encoder, own_texts
@@ -279,7 +279,7 @@ def cli() -> None:
     """Parse YAML and flags, and augment."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with stopped_in_words():
-        main(*TrlParser((LabelArguments, TeacherConfig)).parse_args_and_config())
+        main(*RecipeParser((LabelArguments, TeacherConfig)).parse_args_and_config())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from trl import TrlParser
 
 from rankrl.data import PromptTemplate
 from rankrl.demonstrations import Adjustment, BuildSettings, Demonstrations, RawLists, build_demonstrations
@@ -27,6 +26,7 @@ from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
+from rankrl.run.parser import RecipeParser
 from rankrl.run.start import file_hash, read_data, resolve_dialogues, versions, write_manifest
 from rankrl.run.teacher import TeacherWork, stopped_in_words
 from rankrl.run.texts import make_encoder
@@ -164,7 +164,7 @@ def cli() -> None:
     """Parse YAML and flags, and build."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with stopped_in_words():
-        main(*TrlParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
+        main(*RecipeParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
 
 
 if __name__ == "__main__":

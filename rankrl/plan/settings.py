@@ -64,10 +64,12 @@ def read_cluster(path: str | None, gpus: int | None = None, nodes: int | None = 
         nodes: machines.
 
     Raises:
-        ValueError: for an engine that is not known here, or a config for one process with several GPUs.
+        ValueError: for an engine that is not known here, an unknown number of GPUs, or several for one process.
     """
     config = load_config_from_file(path) if path else ClusterConfig("LOCAL_MACHINE", "NO", None, False, False)  # type: ignore[arg-type]
     nodes = nodes or config.num_machines
+    if gpus is None and config.num_processes < 1 and path:
+        raise ValueError(f"{path} leaves the number of GPUs to the command line: say --gpus.")
     each = gpus or max(config.num_processes // config.num_machines, 1)
     kind = str(getattr(config.distributed_type, "value", config.distributed_type))
     zero = int(config.deepspeed_config.get("zero_stage", 0))

@@ -13,6 +13,7 @@ import pytest
 from rankrl.data.prompts import PromptTemplate
 from rankrl.grpo.presets import PRESETS
 from rankrl.run.grid import Grid
+from rankrl.run.parser import RecipeParser
 from recipes import augment_labels, demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
@@ -46,6 +47,7 @@ def parse(path: Path, **settings: Any) -> Any:
         needed |= {"output_dir": "unused", "use_cpu": True}  # bf16 is refused where there is no GPU
     received = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "TrlParser", RecipeParser, raising=False)
         patch.setattr(sys, "argv", [path.name, "--config", str(path), *flags(**needed, **settings)])
         patch.setattr(recipe, "main", lambda *arguments: received.append(arguments))
         recipe.cli()
@@ -77,6 +79,7 @@ def test_flags_win_over_it(path: Path) -> None:
 def test_what_is_commented_out_can_be_switched_on(path: Path, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     switched_on = tmp_path / path.name
+    text = text.replace("\nbase: ", f"\nbase: {path.parent}/")
     switched_on.write_text(SWITCHED_OFF.sub("", text), encoding="utf-8")
     parse(switched_on)
     if path.parent.name == "configs":
