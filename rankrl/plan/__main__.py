@@ -25,7 +25,7 @@ from rankrl.plan.checks import findings
 from rankrl.plan.estimate import DEVICES, count_steps, memory, step_time
 from rankrl.plan.probe import launcher, run_probe
 from rankrl.plan.report import memory_table, run_table, show
-from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of
+from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of, usual_lengths
 from rankrl.plan.shapes import load_config, shape_of
 
 _PARSER = argparse.ArgumentParser("rankrl.plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -37,6 +37,8 @@ _PARSER.add_argument("--nodes", type=int, help="machines")
 _PARSER.add_argument("--gpu", choices=sorted(DEVICES), default="h100", help="which GPU (default h100)")
 _PARSER.add_argument("--gpu_memory", type=float, metavar="GB", help="and its memory, where it differs")
 _PARSER.add_argument("--num_dialogues", type=int, help="training dialogues, for the length of the run")
+_PARSER.add_argument("--mean_prompt", type=int, metavar="TOKENS", help="of a prompt, for time; by default the longest")
+_PARSER.add_argument("--mean_list", type=int, metavar="TOKENS", help="and of a list; by default 16 for each item")
 _PARSER.add_argument("--probe", type=int, metavar="STEPS", help="run so many steps of the recipe here")
 
 
@@ -65,7 +67,9 @@ def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int
     parts = memory(shape, setup, device)
     steps = count_steps(setup, options.num_dialogues, settings.num_train_epochs, settings.max_steps)
     found = findings(shape, setup, device, engine_length=getattr(settings, "vllm_max_model_length", None))
-    show(console, [memory_table(parts, device), run_table(shape, setup, step_time(shape, setup, device), steps)], found)
+    usual = usual_lengths(setup, settings.num_ranks, options.mean_prompt, options.mean_list)
+    run = run_table(shape, setup, usual, step_time(shape, usual, device), steps)
+    show(console, [memory_table(parts, device), run], found)
     if options.probe:
         launch = launcher(options.accelerate, cluster.processes)
         probe = run_probe(stage, options.config, flags, options.probe, launch)

@@ -146,10 +146,11 @@ def frozen_bytes(shape: Shape, setup: Setup) -> float:
 def update_parts(shape: Shape, setup: Setup) -> list[Part]:
     """What a micro-batch adds while the model trains."""
     tokens, scored = setup.batch * setup.length, setup.batch * setup.completion
+    autocast = setup.strategy in ("single", "ddp")  # the others compute with rounded weights
     activations = on_paper.activation_bytes(
         shape,
         tokens,
-        setup.weight_bytes,
+        setup.weight_bytes if autocast else setup.compute_bytes,
         setup.compute_bytes,
         checkpointing=setup.checkpointing,
         lora_rank=setup.lora_rank,
@@ -159,8 +160,8 @@ def update_parts(shape: Shape, setup: Setup) -> list[Part]:
     else:
         held = on_paper.tiled_logits_bytes(shape, scored, setup.compute_bytes, head_is_trained=not setup.lora_rank)
     rounded = 0.0
-    if setup.weight_bytes > setup.compute_bytes and setup.strategy in ("single", "ddp") and not setup.bits:
-        # autocast keeps the rounded copy of what is trained; the backward pass keeps that of what is not.
+    if setup.weight_bytes > setup.compute_bytes and autocast and not setup.bits:
+        # Autocast keeps the rounded copy of what is trained, and the backward pass that of what is not.
         one_layer = setup.checkpointing and setup.lora_rank
         rounded = shape.linear_parameters * setup.compute_bytes / (shape.layers if one_layer else 1)
     unpacked = shape.linear_parameters / shape.layers * setup.compute_bytes if setup.bits else 0.0
@@ -216,7 +217,7 @@ def count_steps(setup: Setup, dialogues: int | None, epochs: float, max_steps: i
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one optimizer step at the longest prompts and lists: rollout, scoring, update, exchange of weights."""
+    """Seconds of one optimizer step: rollout, scoring, update, exchange of weights with an engine."""
 
     rollout: float
     scoring: float
@@ -233,7 +234,7 @@ def step_time(shape: Shape, setup: Setup, device: Device, *, network: float = 25
 
     Args:
         shape: of the model.
-        setup: of the run; the longest prompts and lists are taken for all.
+        setup: of the run; `prompt` and `completion` are taken for all dialogues and lists.
         device: of each process.
         network: bytes a second between machines, which new weights take to a vLLM server.
     """

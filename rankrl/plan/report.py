@@ -26,21 +26,31 @@ def memory_table(parts: list[Part], device: Device) -> Table:
     return table
 
 
-def run_table(shape: Shape, setup: Setup, time: StepTime, steps: int | None) -> Table:
-    """Tokens and time of the run; of one step alone where nobody says how many there are (`None`)."""
+def run_table(shape: Shape, setup: Setup, usual: Setup, time: StepTime, steps: int | None) -> Table:
+    """Tokens and time of the run; of one step alone where nobody says how many there are (`None`).
+
+    Args:
+        shape: of the model.
+        setup: of the run, with the most tokens that a prompt and a list may have.
+        usual: the same with the tokens that they usually have.
+        time: of a step of the usual length.
+        steps: of the run.
+    """
     table = Table("the run", "", show_header=False)
     trained = lora_parameters(shape.adapted, setup.lora_rank) if setup.lora_rank else shape.parameters
     table.add_row("model", f"{shape.name}: {shape.parameters:,} weights, {trained:,} trained")
     table.add_row("GPUs", f"{setup.processes}, {setup.strategy}")
     table.add_row("a step", step_in_words(setup))
-    table.add_row("tokens a step", f"{setup.lists_a_step * setup.length:,} at most")
+    table.add_row(
+        "usual tokens", f"{usual.prompt:,} + {usual.completion:,}, {usual.lists_a_step * usual.length:,} a step"
+    )
     table.add_row("seconds a step", seconds_in_words(time))
     if steps is None:
         table.add_row("steps", "unknown: say how many dialogues there are (--num_dialogues)")
         return table
     table.add_row("steps", f"{steps:,}")
-    table.add_row("tokens", f"{steps * setup.lists_a_step * setup.length / 1e9:.2f} billion at most")
-    table.add_row("hours", f"{steps * time.total / 3600:.1f}, on paper, at the longest prompts and lists")
+    table.add_row("tokens", f"{steps * tokens / 1e9:.2f} billion")
+    table.add_row("hours", f"{steps * time.total / 3600:.1f}, on paper")
     return table
 
 
@@ -49,8 +59,8 @@ def step_in_words(setup: Setup) -> str:
     size = f"{setup.processes} x {setup.batch} x {setup.accumulation} = {setup.lists_a_step}"
     if setup.stage == "sft":
         return f"{size} dialogues of {setup.length:,} tokens at most"
-    dialogues = setup.lists_a_step // setup.generations
-    return f"{size} lists, {setup.generations} for each of {dialogues}; {setup.prompt:,} + {setup.completion:,} tokens"
+    lists = f"{size} lists, {setup.generations} for each of {setup.lists_a_step // setup.generations}"
+    return f"{lists}; {setup.prompt:,} + {setup.completion:,} tokens at most"
 
 
 def seconds_in_words(time: StepTime) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -174,6 +174,19 @@ def make_setup(stage: Stage, settings: Namespace, cluster: Cluster, context: int
         whole_logits=stage == "sft" and settings.anchor_weight > 0,
         **(_rollout(training, cluster) if stage == "rank_grpo" else {}),
     )
+
+
+def usual_lengths(setup: Setup, num_ranks: int, prompt: int | None = None, completion: int | None = None) -> Setup:
+    """A setup with the tokens that prompts and lists usually have, for times: memory is planned for the longest.
+
+    Args:
+        setup: with the longest.
+        num_ranks: K.
+        prompt: tokens of a prompt; by default the most.
+        completion: tokens of a list; by default `LINE_TOKENS` for each item.
+    """
+    usual = completion or min(setup.completion, LINE_TOKENS * num_ranks)
+    return replace(setup, prompt=min(prompt or setup.prompt, setup.prompt), completion=usual)
 
 
 def moment_bytes(optimizer: str) -> float | None:

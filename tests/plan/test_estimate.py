@@ -140,8 +140,8 @@ def test_spreading_never_needs_more_for_states(processes: int, rank: int, kl: bo
         strategy: bytes_of_states(strategy=strategy, processes=processes, lora_rank=rank, kl=kl)
         for strategy in ("ddp", "zero2", "zero3", "fsdp2")
     }
-    assert of["zero3"] <= of["zero2"] <= of["ddp"]
-    assert of["zero3"] <= of["fsdp2"] <= of["ddp"]
+    for less, more in (("zero3", "zero2"), ("zero2", "ddp"), ("zero3", "fsdp2"), ("fsdp2", "ddp")):
+        assert of[less] <= of[more] * (1 + 1e-9), f"{less} against {more}"
 
 
 def test_rounding_everything_needs_less_than_one_share_of_zero() -> None:
@@ -155,7 +155,7 @@ def test_a_batch_twice_as_large_takes_no_longer_for_each_list(setup: Setup, time
     assert step_time(SMALL, larger, H100).total <= times * step_time(SMALL, setup, H100).total * (1 + 1e-9)
 
 
-def test_unknown_engines_of_a_moment_are_not_invented() -> None:
+def test_a_tenth_of_the_worst_moment_is_left_to_the_allocator() -> None:
     assert {part.when for part in memory(SMALL, Setup("rank_grpo"), H100)} == {"always", "update", "rollout"}
     assert memory(SMALL, Setup("rank_grpo"), H100)[-1].bytes == pytest.approx(
         1.5e9 + 0.1 * peak(memory(SMALL, Setup("rank_grpo"), H100)[:-1])

@@ -18,8 +18,16 @@ def test_a_plan_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for line in ("KV cache", "vocabulary logits", "fits in 80 GB", "35,192,832 trained", "│ 15,960 "):
         assert line in printed
-    assert "1 x 16 x 24 = 384 lists, 8 for each of 48; 1,024 + 320 tokens" in printed
+    assert "1 x 16 x 24 = 384 lists, 8 for each of 48; 1,024 + 320 tokens at most" in printed
     assert "stop" not in printed
+
+
+def test_shorter_prompts_take_less_time(capsys: pytest.CaptureFixture[str]) -> None:
+    def hours(*flags: str) -> float:
+        main([*STAGE_TWO, *QWEN, "--num_dialogues", "383013", *flags])
+        return float(capsys.readouterr().out.split("│ hours")[1].split("│")[1].split(",")[0])
+
+    assert hours("--mean_prompt", "300") < hours()
 
 
 def test_a_plan_that_does_not(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,20 +10,22 @@ from rankrl.plan.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "recipes" / "configs"
+# Folder -> model, accelerate config of several GPUs, and the GPU that the paper trained it on.
 MODELS = {
-    "reddit_v2_qwen2.5_0.5b": ("Qwen/Qwen2.5-0.5B-Instruct", "multi_gpu"),
-    "reddit_v2_llama3.2_1b": ("meta-llama/Llama-3.2-1B-Instruct", "multi_gpu"),
-    "reddit_v2_llama3.2_3b": ("meta-llama/Llama-3.2-3B-Instruct", "zero2"),
+    "reddit_v2_qwen2.5_0.5b": ("Qwen/Qwen2.5-0.5B-Instruct", "multi_gpu", "h100"),
+    "reddit_v2_llama3.2_1b": ("meta-llama/Llama-3.2-1B-Instruct", "multi_gpu", "h100"),
+    "reddit_v2_llama3.2_3b": ("meta-llama/Llama-3.2-3B-Instruct", "zero2", "h200"),
 }
-# Preset -> GPU, and how many.
-MACHINES = {"1x24gb": ("rtx4090", 1), "1x80gb": ("h100", 1), "8x80gb": ("h100", 8), "": ("h100", 4)}
+# Preset -> GPU, and how many. The folder's own files are the paper's, on four.
+MACHINES = {"1x24gb": ("rtx4090", 1), "1x80gb": ("h100", 1), "8x80gb": ("h100", 8), "": (None, 4)}
 
 
 def plan_of(folder: str, preset: str, stage: str, *flags: str) -> list[str]:
-    """The command line of a preset's plan; its files' own preset is that of the paper, on four GPUs."""
-    model, engine = MODELS[folder]
+    """The command line of a preset's plan."""
+    model, engine, papers = MODELS[folder]
     gpu, gpus = MACHINES[preset]
-    words = ["--config", str(CONFIGS / folder / preset / f"{stage}.yaml"), "--model_name_or_path", model, "--gpu", gpu]
+    words = ["--config", str(CONFIGS / folder / preset / f"{stage}.yaml"), "--model_name_or_path", model]
+    words += ["--gpu", gpu or papers]
     if gpus > 1:
         words += ["--accelerate", str(REPOSITORY / "accelerate_configs" / f"{engine}.yaml"), "--gpus", str(gpus)]
     return [*words, *flags]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rankrl.plan.estimate import Setup
-from rankrl.plan.settings import STAGES, Cluster, make_setup, moment_bytes, parse, read_cluster, stage_of
+from rankrl.plan.settings import STAGES, Cluster, make_setup, moment_bytes, parse, read_cluster, stage_of, usual_lengths
 from recipes import rank_grpo, sft
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -85,6 +85,15 @@ def test_the_recipes_own_checks_see_all_processes(monkeypatch: pytest.MonkeyPatc
         setup_of("rank_grpo.yaml", *flags)
     with pytest.raises(ValueError, match="epsilon is 2.0; expected"):
         setup_of("rank_grpo.yaml", "--epsilon", "2")
+
+
+def test_times_are_for_usual_lengths() -> None:
+    setup = Setup("rank_grpo", prompt=2048, completion=1024)
+    assert usual_lengths(setup, 20).completion == 320
+    assert usual_lengths(setup, 100).completion == 1024, "no longer than it may be"
+    usual = usual_lengths(setup, 20, 600, 250)
+    assert (usual.prompt, usual.completion) == (600, 250)
+    assert usual_lengths(setup, 20, 9000).prompt == 2048
 
 
 def test_a_prompt_without_a_limit_takes_what_the_context_leaves(tmp_path: Path) -> None:
