@@ -41,9 +41,8 @@ def run_table(shape: Shape, setup: Setup, usual: Setup, time: StepTime, steps: i
     table.add_row("model", f"{shape.name}: {shape.parameters:,} weights, {trained:,} trained")
     table.add_row("GPUs", f"{setup.processes}, {setup.strategy}")
     table.add_row("a step", step_in_words(setup))
-    table.add_row(
-        "usual tokens", f"{usual.prompt:,} + {usual.completion:,}, {usual.lists_a_step * usual.length:,} a step"
-    )
+    tokens = usual.lists_a_step * usual.length
+    table.add_row("usual tokens", f"{usual.prompt:,} + {usual.completion:,}; {tokens:,} a step")
     table.add_row("seconds a step", seconds_in_words(time))
     if steps is None:
         table.add_row("steps", "unknown: say how many dialogues there are (--num_dialogues)")
