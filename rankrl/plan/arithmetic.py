@@ -208,6 +208,26 @@ def decode_seconds(
     return max(read, 2 * shape.parameters * lists / flops) + step_overhead
 
 
+def exchange_seconds(
+    strategy: Strategy, trained: int, parameters: int, gradient_bytes: int, micro_batches: int, link: float
+) -> float:
+    """What the processes send each other in an optimizer step, at `link` bytes a second, if nothing hides behind it.
+
+    Of each gradient twice its bytes are sent (ZeRO, arXiv 1910.02054, section 7): once a step under DDP, which waits
+    for the last micro-batch, and for each of them under ZeRO and FSDP2. Where weights are spread, they are gathered for
+    the forward and for the backward pass, and gradients sent once.
+    """
+    gradients = trained * gradient_bytes
+    volume = {
+        "single": 0,
+        "ddp": 2 * gradients,
+        "zero2": 2 * gradients * micro_batches,
+        "zero3": (gradients + 2 * 2 * parameters) * micro_batches,
+        "fsdp2": (gradients + 2 * 2 * parameters) * micro_batches,
+    }[strategy]
+    return volume / link
+
+
 def optimizer_steps(dialogues: int, epochs: float, lists_a_step: int, lists_a_dialogue: int = 1, uses: int = 1) -> int:
     """Optimizer steps of a run: every dialogue is answered `lists_a_dialogue` times, and every list used `uses` times.
 

@@ -15,6 +15,8 @@ TRAINING_EFFICIENCY = 0.35  # of a GPU's peak, reached in training
 DECODING_EFFICIENCY = 0.6  # of its bandwidth, reached in decoding
 GENERATE_OVERHEAD = 1e-3  # seconds a layer that Python takes for each token step of transformers' generate
 ENGINE_OVERHEAD = 5e-3  # seconds a token step of vLLM, whose graphs are recorded
+NVLINK, NETWORK = 300e9, 25e9  # bytes a second between the GPUs of a machine, and between machines
+GPUS_A_MACHINE = 8
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Part:
 def states(shape: Shape, setup: Setup) -> list[Part]:
     """Weights, gradients and optimizer state: what is there whatever the batch is."""
     over, state_over = on_paper.shards(setup.strategy, setup.processes)
-    trained = on_paper.lora_parameters(shape.adapted, setup.lora_rank) if setup.lora_rank else shape.parameters
+    trained = trained_weights(shape, setup)
     weight, gradient, moments = on_paper.bytes_a_weight(setup.strategy, setup.weight_bytes, setup.compute_bytes)
     if setup.lora_rank and setup.strategy in ("single", "ddp"):
         # PEFT keeps adapters in 32 bits; TRL rounds those on a quantised model to 16.
@@ -133,6 +135,11 @@ def states(shape: Shape, setup: Setup) -> list[Part]:
         Part("exchange buffers", exchanged, "update"),
     ]
     return [part for part in parts if part.bytes]
+
+
+def trained_weights(shape: Shape, setup: Setup) -> int:
+    """How many weights the optimizer moves: all of them, or those of the adapters."""
+    return on_paper.lora_parameters(shape.adapted, setup.lora_rank) if setup.lora_rank else shape.parameters
 
 
 def frozen_bytes(shape: Shape, setup: Setup) -> float:
@@ -217,7 +224,8 @@ def count_steps(setup: Setup, dialogues: int | None, epochs: float, max_steps: i
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one optimizer step: rollout, scoring, update, exchange of weights with an engine."""
+    """Seconds of one optimizer step: rollout, scoring (reference, engine), update, and what is sent (gradients, weights
+    that are spread, weights for a vLLM server)."""
 
     rollout: float
     scoring: float
@@ -229,14 +237,13 @@ class StepTime:
         return self.rollout + self.scoring + self.update + self.sync
 
 
-def step_time(shape: Shape, setup: Setup, device: Device, *, network: float = 25e9) -> StepTime:
+def step_time(shape: Shape, setup: Setup, device: Device) -> StepTime:
     """How long an optimizer step takes, if a GPU reaches the shares of its peak that stand at the top of this file.
 
     Args:
         shape: of the model.
         setup: of the run; `prompt` and `completion` are taken for all dialogues and lists.
         device: of each process.
-        network: bytes a second between machines, which new weights take to a vLLM server.
     """
     flops, bandwidth = device.flops * TRAINING_EFFICIENCY, device.bandwidth * DECODING_EFFICIENCY
     lists = setup.batch * setup.accumulation  # of this process
@@ -248,8 +255,12 @@ def step_time(shape: Shape, setup: Setup, device: Device, *, network: float = 25
         all_weights=not setup.lora_rank,
     )
     forward = 2.0 * shape.parameters * setup.length * lists / flops / setup.uses
+    trained = trained_weights(shape, setup)
+    link = NVLINK if setup.processes <= GPUS_A_MACHINE else NETWORK
+    _, gradient, _ = on_paper.bytes_a_weight(setup.strategy, setup.weight_bytes, setup.compute_bytes)
+    sync = on_paper.exchange_seconds(setup.strategy, trained, shape.parameters, gradient, setup.accumulation, link)
     if setup.stage == "sft":
-        return StepTime(0.0, forward * setup.kl, work / flops, 0.0)
+        return StepTime(0.0, forward * setup.kl, work / flops, sync)
     engine = setup.engine in ("colocate", "server")
     overhead = ENGINE_OVERHEAD if engine else GENERATE_OVERHEAD * shape.layers
     at_once = lists if engine else min(setup.rollout, lists)
@@ -259,5 +270,6 @@ def step_time(shape: Shape, setup: Setup, device: Device, *, network: float = 25
     prefill = 2.0 * shape.parameters * setup.prompt * lists / flops
     rollout = (token * setup.completion * lists / at_once + prefill) / setup.uses
     passes = setup.kl + engine  # of the reference, and to compare with vLLM's own probabilities
-    sync = 2 * shape.parameters / network if setup.engine == "server" else 0.0
-    return StepTime(rollout, forward * passes, work / flops, sync / setup.uses)
+    if setup.engine == "server":
+        sync += 2 * shape.parameters / NETWORK / setup.uses
+    return StepTime(rollout, forward * passes, work / flops, sync)

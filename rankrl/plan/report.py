@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rankrl.plan.arithmetic import Shape, lora_parameters
+from rankrl.plan.arithmetic import Shape
 from rankrl.plan.checks import Finding
-from rankrl.plan.estimate import Device, Part, Setup, StepTime, peak
+from rankrl.plan.estimate import Device, Part, Setup, StepTime, peak, trained_weights
 
 WHEN = {"always": "always", "update": "while it trains", "rollout": "while it writes lists"}
 
@@ -37,8 +37,7 @@ def run_table(shape: Shape, setup: Setup, usual: Setup, time: StepTime, steps: i
         steps: of the run.
     """
     table = Table("the run", "", show_header=False)
-    trained = lora_parameters(shape.adapted, setup.lora_rank) if setup.lora_rank else shape.parameters
-    table.add_row("model", f"{shape.name}: {shape.parameters:,} weights, {trained:,} trained")
+    table.add_row("model", f"{shape.name}: {shape.parameters:,} weights, {trained_weights(shape, setup):,} trained")
     table.add_row("GPUs", f"{setup.processes}, {setup.strategy}")
     table.add_row("a step", step_in_words(setup))
     tokens = usual.lists_a_step * usual.length

@@ -14,6 +14,7 @@ from rankrl.plan.arithmetic import (
     bytes_a_weight,
     communication_bytes,
     decode_seconds,
+    exchange_seconds,
     kv_cache_bytes,
     layer_activation_bytes,
     logits_bytes,
@@ -122,6 +123,13 @@ def test_decoding_waits_for_memory_or_for_arithmetic() -> None:
     speed = {"flops": 1e9, "bandwidth": 100.0, "step_overhead": 0.5}
     assert decode_seconds(TOY, 1, 10, **speed) == pytest.approx((200 + 160) / 100 + 0.5)
     assert decode_seconds(TOY, 8, 0, **{**speed, "flops": 100.0}) == pytest.approx(16 + 0.5)
+
+
+def test_what_is_sent_in_a_step() -> None:
+    """10 trained weights of 100, 4 bytes each, three micro-batches, one byte a second."""
+    sent = {name: exchange_seconds(name, 10, 100, 4, 3, 1.0) for name in ("single", "ddp", "zero2", "zero3", "fsdp2")}
+    spread = (40 + 400) * 3
+    assert sent == {"single": 0, "ddp": 80, "zero2": 240, "zero3": spread, "fsdp2": spread}
 
 
 def test_the_steps_of_the_paper() -> None:
