@@ -117,6 +117,7 @@ def states(shape: Shape, setup: Setup) -> list[Part]:
     """Weights, gradients and optimizer state: what is there whatever the batch is."""
     over, state_over = on_paper.shards(setup.strategy, setup.processes)
     trained = trained_weights(shape, setup)
+    moments: float
     weight, gradient, moments = on_paper.bytes_a_weight(setup.strategy, setup.weight_bytes, setup.compute_bytes)
     if setup.lora_rank and setup.strategy in ("single", "ddp"):
         # PEFT keeps adapters in 32 bits; TRL rounds those on a quantised model to 16.
@@ -162,6 +163,7 @@ def update_parts(shape: Shape, setup: Setup) -> list[Part]:
         checkpointing=setup.checkpointing,
         lora_rank=setup.lora_rank,
     )
+    held: float
     if setup.whole_logits:  # of policy and anchor: logits, and two log-softmaxes in 32 bits with their gradient
         held = on_paper.logits_bytes(setup.batch, setup.completion, shape.vocabulary, 2 * setup.compute_bytes + 12)
     else:
