@@ -2,8 +2,7 @@
 
 The process's resident memory is measured, from before the model is made to the highest it ever was. The vocabulary is
 small, because on a CPU TRL's loss makes several 32-bit copies of a tile of logits, where a GPU works on it in place:
-weights, gradients, optimizer and activations are what is compared. The tile's memory itself, of which so few tokens
-touch little, is measured and not planned; a system with large pages counts all of it.
+weights, gradients, optimizer and activations are what is compared.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks.measure import Row, Table, in_own_process, peak_memory
 from benchmarks.synthetic import byte_level_tokenizer
-from rankrl.plan.estimate import Setup, peak, states, update_parts
+from rankrl.plan.estimate import FRAGMENTATION, Setup, peak, states, update_parts
 from rankrl.plan.shapes import shape_of
 
 # A plan that is wrong by more than this would mislead. What the measure itself leaves open is most of it: the C
@@ -67,7 +66,7 @@ def config_of(width: int, layers: int) -> LlamaConfig:
 
 
 def plan(width: int, layers: int, batch: int, length: int, checkpointing: int = 0, lora_rank: int = 0) -> float:
-    """MiB by the formulas, without the vocabulary's part and what belongs to GPUs."""
+    """MiB by the formulas, with what a plan leaves to the allocator, without the vocabulary's part and CUDA."""
     setup = Setup(
         "sft",
         weight_bytes=4,
@@ -80,7 +79,7 @@ def plan(width: int, layers: int, batch: int, length: int, checkpointing: int = 
     )
     shape = shape_of(config_of(width, layers), "random")
     parts = [*states(shape, setup), *update_parts(shape, setup)]
-    return peak([part for part in parts if part.name != "vocabulary logits"]) / 2**20
+    return (1 + FRAGMENTATION) * peak([part for part in parts if part.name != "vocabulary logits"]) / 2**20
 
 
 def measure(**size: int) -> dict[str, float]:
