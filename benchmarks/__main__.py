@@ -2,7 +2,7 @@
 
 python -m benchmarks                          all but those that take minutes
 python -m benchmarks segments reward          some
-python -m benchmarks remap adjust retrieve    those that take minutes, on two cores
+python -m benchmarks remap adjust retrieve plan_memory    those that take minutes, on two cores
 python -m benchmarks --markdown speed.md      and writes the tables to a file
 """
 
@@ -26,7 +26,7 @@ import transformers
 from benchmarks.measure import Table
 
 BENCHMARKS = ("segments", "reward", "lookup", "grpo_step")
-LONG = ("remap", "adjust", "retrieve")  # run only when named
+LONG = ("remap", "adjust", "retrieve", "plan_memory")  # run only when named
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from trl import TrlParser
 
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, save_dialogues
@@ -43,6 +42,7 @@ from rankrl.labels import (
 )
 from rankrl.run.arguments import LabelArguments
 from rankrl.run.label_work import LabelWork, run_shard
+from rankrl.run.parser import RecipeParser
 from rankrl.run.ray_shards import run_on_ray
 from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import stopped_in_words, teacher_facts
@@ -177,7 +177,7 @@ def cli() -> None:
     """Parse YAML and flags, and augment."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with stopped_in_words():
-        main(*TrlParser((LabelArguments, TeacherConfig)).parse_args_and_config())
+        main(*RecipeParser((LabelArguments, TeacherConfig)).parse_args_and_config())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from trl import TrlParser
 
 from rankrl.data import PromptTemplate
 from rankrl.demonstrations import Demonstrations, build_demonstrations
@@ -26,6 +25,7 @@ from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
+from rankrl.run.parser import RecipeParser
 from rankrl.run.ray_shards import run_on_ray
 from rankrl.run.stage_one import StageOne, run_shard
 from rankrl.run.start import file_hash, versions, write_manifest
@@ -136,7 +136,7 @@ def cli() -> None:
     """Parse YAML and flags, and build."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with stopped_in_words():
-        main(*TrlParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
+        main(*RecipeParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
 
 
 if __name__ == "__main__":

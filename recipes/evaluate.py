@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from trl import TrlParser
 
 from catalog import Catalog
 from rankrl.data import Dialogue
@@ -26,6 +25,7 @@ from rankrl.rewards import TruthResolver, resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.choosing import choice_behind
 from rankrl.run.lists import ListWriter
+from rankrl.run.parser import RecipeParser
 from rankrl.run.start import file_hash, read_data, read_dialogues, show_example, versions
 
 logger = logging.getLogger("rankrl.evaluate")
@@ -135,7 +135,7 @@ def main(args: EvaluationArguments) -> Scores:
 def cli() -> None:
     """Parse YAML and flags, and evaluate."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(*TrlParser((EvaluationArguments,)).parse_args_and_config())
+    main(*RecipeParser((EvaluationArguments,)).parse_args_and_config())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import logging
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer
@@ -28,6 +28,7 @@ from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
+from rankrl.run.parser import RecipeParser
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
 from rankrl.run.start import (
     checkpoint_to_resume,
@@ -199,7 +200,7 @@ def main(
 def cli() -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    parser = TrlParser(
+    parser = RecipeParser(
         (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
     )
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue

@@ -10,12 +10,12 @@ import sys
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from trl import TrlParser
 
 from catalog import Catalog, parse_list
 from rankrl.data import Dialogue
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
+from rankrl.run.parser import RecipeParser
 from rankrl.run.start import load_catalog
 
 
@@ -73,7 +73,7 @@ def _ask(console: Console) -> str:
 def cli() -> None:
     """Parse YAML and flags, and recommend."""
     logging.basicConfig(level=logging.WARNING)
-    main(*TrlParser((RecommendArguments,)).parse_args_and_config())
+    main(*RecipeParser((RecommendArguments,)).parse_args_and_config())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 
 from datasets import Dataset
-from trl import ModelConfig, SFTConfig, TrlParser, get_peft_config
+from trl import ModelConfig, SFTConfig, get_peft_config
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, context_length
@@ -23,6 +23,7 @@ from rankrl.run.arguments import Imitate, SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer, model_kwargs
+from rankrl.run.parser import RecipeParser
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
@@ -176,7 +177,7 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
 def cli() -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(*TrlParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config())
+    main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from peft import get_peft_model
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
-from trl import ModelConfig, TrlParser, get_peft_config
+from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
 from rankrl.data import Dialogue
@@ -33,6 +33,7 @@ from rankrl.run.arguments import ScorerArguments
 from rankrl.run.console import ConsoleCallback
 from rankrl.run.interrupt import train
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs
+from rankrl.run.parser import RecipeParser
 from rankrl.run.start import checkpoint_to_resume, file_hash, read_data, require_joined_processes, write_manifest
 from rankrl.run.texts import own_texts
 
@@ -180,7 +181,7 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
 def cli() -> None:
     """Parse YAML and flags, and tune."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(*TrlParser((ScorerArguments, TrainingArguments, ModelConfig)).parse_args_and_config())
+    main(*RecipeParser((ScorerArguments, TrainingArguments, ModelConfig)).parse_args_and_config())
 
 
 if __name__ == "__main__":

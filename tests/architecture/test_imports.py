@@ -22,13 +22,20 @@ MAX_LINES = 400
 # Lowest first. A part may import what stands below it and itself, not its neighbours on the same level.
 LEVELS = (
     ("rankrl.lazy",),
-    ("catalog", "rankrl.grpo.segments", "rankrl.grpo.advantages", "rankrl.grpo.objective"),
+    (
+        "catalog",
+        "rankrl.grpo.segments",
+        "rankrl.grpo.advantages",
+        "rankrl.grpo.objective",
+        "rankrl.plan.arithmetic",
+    ),
     ("rankrl.rewards",),
     ("rankrl.metrics", "rankrl.protocols", "rankrl.templates", "rankrl.chat", "rankrl.shards"),
     ("rankrl.data", "rankrl.teachers", "rankrl.encoders", "rankrl.collaborative", "rankrl.decoding"),
     ("rankrl.grpo", "rankrl.sft", "rankrl.demonstrations", "rankrl.labels", "rankrl.crag"),
     ("rankrl.evaluation",),
     ("rankrl.run",),
+    ("rankrl.plan",),
     ("rankrl",),  # the package itself, which offers names of the parts
     ("recipes", "benchmarks"),
 )
@@ -44,6 +51,7 @@ PURE = {
     "rankrl.grpo.segments": {"torch"},
     "rankrl.grpo.advantages": {"torch"},
     "rankrl.grpo.objective": {"torch"},
+    "rankrl.plan.arithmetic": set(),
 }
 # What a pure part never imports, not even on use, unless PURE allows it.
 TRAINING = {"torch", "transformers", "trl", "vllm", "peft", "accelerate", "datasets", "deepspeed"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as runner
-from benchmarks import adjust, grpo_step, lookup, remap, retrieve, reward, segments
+from benchmarks import adjust, grpo_step, lookup, plan_memory, remap, retrieve, reward, segments
 from benchmarks.measure import Row, Table
 from rankrl.labels import Retrieved
 
@@ -22,7 +22,9 @@ RUNS: dict[str, tuple[Callable[[], Iterable[Table]], int]] = {
     "remap": (lambda: remap.run(sizes=[60, 90], dialogues=[20, 40], titles=30, num_candidates=50, dimension=8), 2),
     "adjust": (lambda: adjust.run(items=40, dialogues=[30, 60], num_candidates=10), 2),
     "retrieve": (lambda: retrieve.run(sizes=[60, 90], dialogues=[20, 40], number=5, dimension=8), 2),
+    "plan_memory": (plan_memory.run, 1),
 }
+MEASURED: dict[str, list[Table]] = {}
 
 
 def test_every_benchmark_is_tried_here() -> None:
@@ -32,10 +34,17 @@ def test_every_benchmark_is_tried_here() -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_at_toy_size(name: str) -> None:
     run, expected = RUNS[name]
-    tables = list(run())
+    tables = MEASURED.setdefault(name, list(run()))
     assert len(tables) == expected
     assert all(row.figure >= 0 for table in tables for row in table.rows)
     assert any(row.met is not None for table in tables for row in table.rows), "a benchmark has a target"
+
+
+def test_a_plan_of_memory_is_near_what_a_step_takes() -> None:
+    """Between 0.7 and 1.4 times the measured peak, for full training, with checkpointing and with LoRA."""
+    rows = [row for table in MEASURED.get("plan_memory") or plan_memory.run() for row in table.rows]
+    assert [(row.what, row.figure) for row in rows if not row.met] == []
+    assert len(rows) == len(plan_memory.CASES)
 
 
 def test_segments_that_differ_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,7 @@ def test_flags_win_over_it(path: Path) -> None:
 def test_what_is_commented_out_can_be_switched_on(path: Path, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     switched_on = tmp_path / path.name
+    text = text.replace("\nbase: ", f"\nbase: {path.parent}/")
     switched_on.write_text(SWITCHED_OFF.sub("", text), encoding="utf-8")
     parse(switched_on)
     if path.parent.name == "configs":

@@ -1,0 +1,119 @@
+"""What `rankrl.plan` says a training step needs, against what it took: steps of TRL's SFT on the CPU, in 32 bits.
+
+The process's resident memory is measured, from before the model is made to the highest it ever was. The vocabulary is
+small, because on a CPU TRL's loss makes several 32-bit copies of a tile of logits, where a GPU works on it in place:
+weights, gradients, optimizer and activations are what is compared.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, ProgressCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from benchmarks.measure import Row, Table, in_own_process, peak_memory
+from benchmarks.synthetic import byte_level_tokenizer
+from rankrl.plan.estimate import FRAGMENTATION, Setup, peak, states, update_parts
+from rankrl.plan.shapes import shape_of
+
+# A plan that is wrong by more than this would mislead. What the measure itself leaves open is most of it: the C
+# library's heap, and memory that is held for moments within an operation.
+AT_LEAST, AT_MOST = 0.7, 1.4  # times what was measured
+CASES: dict[str, dict[str, int]] = {
+    "all weights": {},
+    "all weights, checkpointing": {"checkpointing": 1},
+    "LoRA": {"lora_rank": 16},
+}
+
+
+def run(width: int = 512, layers: int = 12, batch: int = 2, length: int = 512) -> Iterator[Table]:
+    """Plans and runs three ways to train a Llama of random weights.
+
+    Args:
+        width: hidden size.
+        layers: number of blocks.
+        batch: sequences at once.
+        length: tokens of each.
+    """
+    size = {"width": width, "layers": layers, "batch": batch, "length": length}
+    rows = []
+    for name, case in CASES.items():
+        measured = in_own_process("benchmarks.plan_memory", **size, **case)["MiB"]
+        planned = plan(**size, **case)
+        note = f"{name}: {planned:,.0f} MiB planned, {measured:,.0f} measured"
+        rows.append(Row(note, planned / measured, "x", at_least=AT_LEAST, at_most=AT_MOST))
+    yield Table(f"Memory of a training step: {layers} layers, {width} wide, {batch} x {length} tokens", rows)
+
+
+def config_of(width: int, layers: int) -> LlamaConfig:
+    """A Llama with the proportions of the small ones."""
+    return LlamaConfig(
+        vocab_size=512,
+        hidden_size=width,
+        intermediate_size=width * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 128,
+        tie_word_embeddings=True,
+    )
+
+
+def plan(width: int, layers: int, batch: int, length: int, checkpointing: int = 0, lora_rank: int = 0) -> float:
+    """MiB by the formulas, with what a plan leaves to the allocator, without the vocabulary's part and CUDA."""
+    setup = Setup(
+        "sft",
+        weight_bytes=4,
+        compute_bytes=4,
+        batch=batch,
+        prompt=0,
+        completion=length,
+        checkpointing=bool(checkpointing),
+        lora_rank=lora_rank,
+    )
+    shape = shape_of(config_of(width, layers), "random")
+    parts = [*states(shape, setup), *update_parts(shape, setup)]
+    return (1 + FRAGMENTATION) * peak([part for part in parts if part.name != "vocabulary logits"]) / 2**20
+
+
+def measure(**size: int) -> dict[str, float]:
+    """MiB that two optimizer steps add to this process."""
+    train(width=128, layers=1, batch=1, length=16)  # so that what libraries load on first use is there already
+    before = resident_memory()
+    train(**size)
+    return {"MiB": peak_memory() - before}
+
+
+def train(width: int, layers: int, batch: int, length: int, checkpointing: int = 0, lora_rank: int = 0) -> None:
+    """Two optimizer steps of a Llama with random weights."""
+    set_seed(0)
+    rows = Dataset.from_list([{"input_ids": [1 + i % 500 for i in range(length)]}] * batch)
+    settings: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "max_steps": 2}
+    settings |= {"save_strategy": "no", "logging_strategy": "no", "max_length": None, "disable_tqdm": True}
+    settings |= {"per_device_train_batch_size": batch, "gradient_checkpointing": bool(checkpointing)}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            LlamaForCausalLM(config_of(width, layers)),
+            args=SFTConfig(folder, **settings),
+            train_dataset=rows,
+            processing_class=byte_level_tokenizer(500),
+            peft_config=LoraConfig(r=lora_rank, target_modules="all-linear") if lora_rank else None,
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.train()
+
+
+def resident_memory() -> float:
+    """MiB that this process holds now; 0 where the system does not say so, which counts the libraries as measured."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0.0
+    (kibibytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status.read_text())
+    return int(kibibytes) / 2**10

@@ -1,0 +1,82 @@
+"""Will it fit, how long will it take, and what is known to go wrong? Asked of the settings alone, before they are run.
+
+    python -m rankrl.plan --config recipes/configs/reddit_v2_llama3.2_3b/8x80gb/rank_grpo.yaml \\
+        --accelerate accelerate_configs/multi_gpu.yaml --gpus 8 --gpu h100 --num_dialogues 383013 \\
+        --model_name_or_path meta-llama/Llama-3.2-3B-Instruct
+
+All further flags are those of the recipe, and win over the file. Nothing is loaded: a model's config is enough, and
+those of the paper's models are known without a network. The exit status is 1 where the run would not fit or fail.
+`--probe 3` runs three steps of the recipe with these settings on this machine and says how long the run would take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+from rich.markup import escape
+
+from rankrl.data.prompts import context_length
+from rankrl.plan.checks import findings
+from rankrl.plan.estimate import DEVICES, count_steps, memory, step_time
+from rankrl.plan.probe import launcher, run_probe
+from rankrl.plan.report import memory_table, run_table, show
+from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of, usual_lengths
+from rankrl.plan.shapes import load_config, shape_of
+
+_PARSER = argparse.ArgumentParser("rankrl.plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+_PARSER.add_argument("--config", required=True, help="YAML of the recipe sft or rank_grpo")
+_PARSER.add_argument("--stage", choices=["sft", "rank_grpo"], help="whose YAML it is; by default by its name")
+_PARSER.add_argument("--accelerate", metavar="FILE", help="accelerate config of the launch")
+_PARSER.add_argument("--gpus", type=int, help="GPUs of each machine; by default those of the accelerate config")
+_PARSER.add_argument("--nodes", type=int, help="machines")
+_PARSER.add_argument("--gpu", choices=sorted(DEVICES), default="h100", help="which GPU (default h100)")
+_PARSER.add_argument("--gpu_memory", type=float, metavar="GB", help="and its memory, where it differs")
+_PARSER.add_argument("--num_dialogues", type=int, help="training dialogues, for the length of the run")
+_PARSER.add_argument("--mean_prompt", type=int, metavar="TOKENS", help="of a prompt, for time; by default the longest")
+_PARSER.add_argument("--mean_list", type=int, metavar="TOKENS", help="and of a list; by default 16 for each item")
+_PARSER.add_argument("--probe", type=int, metavar="STEPS", help="run so many steps of the recipe here")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plan a run, print it, and return the exit status."""
+    options, flags = _PARSER.parse_known_args(arguments)
+    console = Console(width=110)
+    try:
+        return plan(options, flags, console)
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        console.print(f"[bold red]stop[/]: {escape(str(error))}", highlight=False)
+        return 1
+
+
+def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int:
+    """Print the plan that the command line asks for; 1 if something in it would stop the run."""
+    stage = options.stage or stage_of(options.config)
+    cluster = read_cluster(options.accelerate, options.gpus, options.nodes)
+    settings = parse(stage, options.config, flags, cluster)
+    config = load_config(settings.model_name_or_path)
+    shape = shape_of(config, settings.model_name_or_path, settings.lora_target_modules)
+    setup = make_setup(stage, settings, cluster, context_length(config))
+    device = DEVICES[options.gpu]
+    if options.gpu_memory:
+        device = replace(device, memory=options.gpu_memory * 1e9)
+    parts = memory(shape, setup, device)
+    steps = count_steps(setup, options.num_dialogues, settings.num_train_epochs, settings.max_steps)
+    found = findings(shape, setup, device, engine_length=getattr(settings, "vllm_max_model_length", None))
+    usual = usual_lengths(setup, settings.num_ranks, options.mean_prompt, options.mean_list)
+    run = run_table(shape, setup, usual, step_time(shape, usual, device), steps)
+    show(console, [memory_table(parts, device), run], found)
+    if options.probe:
+        launch = launcher(options.accelerate, cluster.processes)
+        probe = run_probe(stage, options.config, flags, options.probe, launch)
+        console.print(probe.in_words(steps), highlight=False)
+    return int(any(finding.level == "stop" for finding in found))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", FutureWarning)  # what transformers will rename is nothing to plan by
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""YAML and flags of a recipe, where a YAML may build on another one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from trl import TrlParser
+
+
+class RecipeParser(TrlParser):
+    """TRL's parser of `--config FILE.yaml` and flags, for files that may name only what differs from another file:
+
+        base: ../rank_grpo.yaml # from the folder of this file
+        per_device_train_batch_size: 4
+
+    Flags win over the file, and the file over its base.
+
+    Example:
+        >>> parser = RecipeParser((SFTArguments, SFTConfig, ModelConfig))
+        >>> args, training_args, model_args = parser.parse_args_and_config(["--config", "1x24gb/sft.yaml"])
+    """
+
+    def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
+        words = list(sys.argv[1:] if args is None else args)
+        if "--config" in words[:-1]:
+            at = words.index("--config")
+            self.take_defaults(words[at + 1])
+            del words[at : at + 2]
+        return super().parse_args_and_config(words, **kwargs)
+
+    def take_defaults(self, path: str | Path) -> None:
+        """Let a file say what is meant where no flag does.
+
+        Raises:
+            ValueError: for settings that no argument has.
+        """
+        values = load_yaml(path)
+        os.environ.update({name: str(value) for name, value in values.pop("env", {}).items()})
+        known = {action.dest for action in self._actions}
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(
+                f"Unknown arguments from config file {path}: {', '.join(unknown)}. Correct their spelling, or take "
+                "them out: this recipe has no such settings."
+            )
+        self.set_defaults_with_config(**values)
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """The settings of a file, with those of its `base`, and of that file's base, where it does not name them itself.
+
+    Raises:
+        ValueError: for a file without settings, or files that are each other's base.
+        FileNotFoundError: for a file that is not there.
+
+    Example:
+        >>> load_yaml("recipes/configs/reddit_v2_llama3.2_3b/1x24gb/rank_grpo.yaml")["num_ranks"]
+        20
+    """
+    chain: list[Path] = []
+    values: dict[str, Any] = {}
+    wanted: Path | None = Path(path)
+    while wanted is not None:
+        if wanted.resolve() in chain:
+            raise ValueError(f"{path} builds on itself: {' -> '.join(map(str, [*chain, wanted.resolve()]))}.")
+        if not wanted.is_file():
+            named = f", the base of {chain[-1]}," if chain else ""
+            raise FileNotFoundError(f"the config file {wanted}{named} is not there.")
+        chain.append(wanted.resolve())
+        found = yaml.safe_load(wanted.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"the config file {wanted} holds no settings; expected lines like `num_ranks: 20`.")
+        base = found.pop("base", None)
+        values = found | values
+        wanted = None if base is None else wanted.parent / base
+    return values
