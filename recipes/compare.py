@@ -139,12 +139,12 @@ def report(output: Path, folder: Path, grid: Grid) -> None:
         *budget_table(records, grid.baseline),
         *sampled_table(records),
     ]
-    print("\n".join(text))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text("\n".join(text), encoding="utf-8")
     draw(folder, records, scores, metrics, grid.same_test)
     figures = {"versions": versions(), "seeds": seeds, **grid.facts, **numbers(records, scores, grid)}
     (folder / "comparison.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(text))
 
 
 def finished(output: Path, seed: int, arm: Arm) -> bool:
