@@ -48,7 +48,7 @@ def forget_generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokeni
             pad_token_id=tokenizer.pad_token_id,
         )
     if asked.get("eos_token_id") in (tokenizer.eos_token_id, [tokenizer.eos_token_id]):
-        del asked["eos_token_id"]
+        asked.pop("eos_token_id", None)
     return {name: value for name, value in asked.items() if name not in _SAYS_NOTHING}
 
 

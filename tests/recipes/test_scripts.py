@@ -10,7 +10,7 @@ import pytest
 
 from tests.recipes.runs import REPOSITORY, installed
 
-CALLERS = ("__init__", "demo", "label_study")  # run other recipes, so with `python -m`
+CALLERS = ("__init__", "compare", "demo", "label_study", "worlds")  # run other recipes, so with `python -m`
 SCRIPTS = sorted(path for path in (REPOSITORY / "recipes").glob("*.py") if path.stem not in CALLERS)
 
 
@@ -29,4 +29,4 @@ def test_helps(
         runpy.run_path(str(script), run_name="__main__")
 
     assert stopped.value.code == 0
-    assert "--catalog" in capsys.readouterr().out
+    assert ("runs" if script.stem == "plot" else "--catalog") in capsys.readouterr().out
