@@ -23,7 +23,12 @@ from rankrl.evaluation.significance import Interval
 _LABELS = {
     "sft": "SFT",
     "rank_grpo": "Rank-GRPO",
+    "rank_grpo_official": "Rank-GRPO, released form",
     "grpo": "GRPO",
+    "gspo": "GSPO",
+    "dr_grpo": "Dr. GRPO",
+    "dapo": "DAPO",
+    "start": "Start",
     "popularity": "Popularity",
     "best_possible": "Best possible",
 }
