@@ -14,6 +14,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +28,6 @@ from transformers import (
     GPT2Config,
     PretrainedConfig,
     PrinterCallback,
-    Qwen2Config,
     TrainerCallback,
     set_seed,
 )
@@ -37,6 +37,7 @@ from benchmarks.measure import Row, Table
 from benchmarks.synthetic import byte_level_tokenizer
 from catalog import Catalog
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
+from rankrl.plan.shapes import PAPER_MODELS
 from rankrl.rewards import RankReward
 
 TARGET = 1.05  # times TRL's step
@@ -64,16 +65,8 @@ def run(size: int = 64, length: int = 80, steps: int = 4, rounds: int = 5) -> It
     tiny = GPT2Config(vocab_size=2000, n_embd=128, n_layer=3, n_head=4, bos_token_id=0, eos_token_id=0)
     yield compare("tiny GPT-2 on the CPU", tiny, use_cpu=True, bf16=False, **shape)
     if torch.cuda.is_available():
-        qwen = Qwen2Config(
-            vocab_size=151_936,
-            hidden_size=896,
-            intermediate_size=4864,
-            num_hidden_layers=24,
-            num_attention_heads=14,
-            num_key_value_heads=2,
-            eos_token_id=0,
-            tie_word_embeddings=True,
-        )
+        qwen = deepcopy(PAPER_MODELS["Qwen2.5-0.5B"])
+        qwen.eos_token_id = 0
         yield compare(f"Qwen2 0.5 B on {torch.cuda.get_device_name()}", qwen, use_cpu=False, bf16=True, **shape)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
 from tests.grpo.batches import RUNS, WHOLE, cut, run_all
 from tests.grpo.injected import Steps, gap, train_on
+from tests.grpo.launching import run_by_two
 
 # Of all lists, whoever held them.
 LOGGED = ("loss", "reward", "list_length", "kl/all", "ratio/all", "entropy/all", "entropy/1-3")
@@ -29,16 +26,7 @@ def whole(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def on_two_processes(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two real processes, joined by gloo, have saved."""
     output = tmp_path_factory.mktemp("two")
-    config = ["--config_file", "accelerate_configs/multi_cpu.yaml", "--main_process_port=0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", *config, "tests/grpo/batches.py", policy_dir, output],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_by_two("batches.py", policy_dir, output)
     return output
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +19,8 @@ from transformers import AutoModelForCausalLM
 from rankrl.grpo import Lists, Returns
 from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
 from rankrl.rewards import RankScores
-from tests.conftest import REPOSITORY
 from tests.grpo.conftest import NUM_RANKS
+from tests.grpo.launching import run_by_two
 
 # ---- The stream ------------------------------------------------------------------------------------------------------
 
@@ -287,17 +284,7 @@ def test_without_dynamic_sampling_no_prompt_is_drawn(make_trainer) -> None:
 def by_two(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What two processes, joined by gloo, have seen: by run, one each."""
     output = tmp_path_factory.mktemp("two")
-    config = ["--config_file", "accelerate_configs/multi_cpu.yaml", "--main_process_port=0"]
-    program = ["accelerate.commands.launch", *config, "tests/grpo/sampling_by_two.py", policy_dir, output]
-    done = subprocess.run(
-        [sys.executable, "-m", *program],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_by_two("sampling_by_two.py", policy_dir, output)
     runs = ("straight", "resumed")
     return {run: [torch.load(output / f"{run}_{i}.pt", weights_only=True) for i in range(2)] for run in runs}
 
