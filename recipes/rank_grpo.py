@@ -14,14 +14,13 @@ import logging
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 from trl import ModelConfig, get_peft_config
 
-from catalog import Catalog, ItemReference
+from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
 from rankrl.lazy import load_object
-from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
+from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
 from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
@@ -75,21 +74,12 @@ def make_reward(args: RewardArguments, catalog: Catalog, dialogues: list[Dialogu
         min_score=args.fuzzy_min_score,
         unknown_limit=args.unknown_limit,
         labels=labels,
-        item_weights=popularity_weights(args, catalog, truth),
     )
-    reward.check_truth(truth, augmented)
+    wanted = reward.check_truth(truth, augmented)
+    if args.popularity_power:  # a hit on a popular item is worth less
+        counts = np.bincount([item for row in wanted for item in row], minlength=len(catalog))
+        reward.weigh_items(inverse_propensity_weights(counts, args.popularity_power, args.popularity_cap))
     return reward
-
-
-def popularity_weights(
-    args: RewardArguments, catalog: Catalog, truth: list[list[ItemReference]]
-) -> NDArray[np.float64] | None:
-    """What a hit on each item is worth, if the arguments want popular items to be worth less."""
-    if not args.popularity_power:
-        return None
-    resolved = resolve_truth(catalog, truth, year_tolerance=args.year_tolerance)
-    wanted = np.bincount([item for row in resolved for item in row], minlength=len(catalog))
-    return inverse_propensity_weights(wanted, args.popularity_power, args.popularity_cap)
 
 
 def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
