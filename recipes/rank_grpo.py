@@ -11,9 +11,11 @@ With `--validation` the best checkpoint on held-out dialogues is `best` in the o
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 from datasets import Dataset
+from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
@@ -115,8 +117,12 @@ def main(
     validation: ValidationArguments,
     alarms: AlarmArguments,
     schedule: ScheduleArguments,
+    callbacks: Iterable[TrainerCallback] = (),
 ) -> None:
-    """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
+    """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`.
+
+    `callbacks` of the caller's own come after those of the recipe.
+    """
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
@@ -180,6 +186,8 @@ def main(
         trainer.add_callback(Validation(trainer, renderer, sample, validation))
     KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every)
     trainer.add_callback(Alarms(alarms, training_args.num_ranks))
+    for callback in callbacks:
+        trainer.add_callback(callback)
     train(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
@@ -187,14 +195,14 @@ def main(
         logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 
-def cli() -> None:
+def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     parser = RecipeParser(
         (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
     )
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
-    main(*parser.parse_args_and_config())
+    main(*parser.parse_args_and_config(), callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 All further flags are those of the recipe, and win over the file. Nothing is loaded: a model's config is enough, and
 those of the paper's models are known without a network. The exit status is 1 where the run would not fit or fail.
-`--probe 3` runs three steps of the recipe with these settings on this machine and says how long the run would take.
+`--probe 3` runs three steps of the recipe with these settings and this data on this machine, by `accelerate launch`
+where several processes are planned, and says how long the run would take; the folder it writes to is deleted.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from rich.markup import escape
 from rankrl.data.prompts import context_length
 from rankrl.plan.checks import findings
 from rankrl.plan.estimate import DEVICES, count_steps, memory, step_time
-from rankrl.plan.probe import launcher, run_probe
+from rankrl.plan.probe import RunLength, launcher, require_planned, rollout_cycle, run_probe, steps_to_run
 from rankrl.plan.report import memory_table, run_table, show
 from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of, usual_lengths
 from rankrl.plan.shapes import load_config, shape_of
+from rankrl.plan.stand_in import stand_in
 
 _PARSER = argparse.ArgumentParser("rankrl.plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 _PARSER.add_argument("--config", required=True, help="YAML of the recipe sft or rank_grpo")
@@ -71,9 +73,15 @@ def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int
     run = run_table(shape, setup, usual, step_time(shape, usual, device), steps)
     show(console, [memory_table(parts, device), run], found)
     if options.probe:
-        launch = launcher(options.accelerate, cluster.processes)
-        probe = run_probe(stage, options.config, flags, options.probe, launch)
-        console.print(probe.in_words(steps), highlight=False)
+        cycle = rollout_cycle(setup)
+        launch = launcher(options.accelerate, cluster, use_cpu=settings.use_cpu)
+        with stand_in(settings, config) as model:
+            probe = run_probe(stage, options.config, [*flags, *model], steps_to_run(options.probe, cycle), launch)
+        require_planned(probe, cluster)
+        dialogues = options.num_dialogues or probe.dialogues
+        steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
+        assert steps is not None  # the dialogues are known
+        console.print(probe.in_words(RunLength.of(settings, steps), cycle), highlight=False)
     return int(any(finding.level == "stop" for finding in found))
 
 

@@ -49,7 +49,7 @@ def parse(path: Path, **settings: Any) -> Any:
     received = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [path.name, "--config", str(path), *flags(**needed, **settings)])
-        patch.setattr(recipe, "main", lambda *arguments: received.append(arguments))
+        patch.setattr(recipe, "main", lambda *arguments, **_: received.append(arguments))
         recipe.cli()
     return received[0]
 
