@@ -26,6 +26,7 @@ from rankrl.plan.checks import findings
 from rankrl.plan.estimate import DEVICES, count_steps, memory, step_time
 from rankrl.plan.probe import RunLength, launcher, require_planned, rollout_cycle, run_probe, steps_to_run
 from rankrl.plan.report import memory_table, run_table, show
+from rankrl.plan.scaling import scaling_table
 from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of, usual_lengths
 from rankrl.plan.shapes import load_config, shape_of
 from rankrl.plan.stand_in import stand_in
@@ -41,6 +42,7 @@ _PARSER.add_argument("--gpu_memory", type=float, metavar="GB", help="and its mem
 _PARSER.add_argument("--num_dialogues", type=int, help="training dialogues, for the length of the run")
 _PARSER.add_argument("--mean_prompt", type=int, metavar="TOKENS", help="of a prompt, for time; by default the longest")
 _PARSER.add_argument("--mean_list", type=int, metavar="TOKENS", help="and of a list; by default 16 for each item")
+_PARSER.add_argument("--scale", type=int, nargs="+", metavar="GPUS", help="the same steps on so many GPUs each")
 _PARSER.add_argument("--probe", type=int, metavar="STEPS", help="run so many steps of the recipe here")
 
 
@@ -70,8 +72,10 @@ def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int
     steps = count_steps(setup, options.num_dialogues, settings.num_train_epochs, settings.max_steps)
     found = findings(shape, setup, device, engine_length=getattr(settings, "vllm_max_model_length", None))
     usual = usual_lengths(setup, settings.num_ranks, options.mean_prompt, options.mean_list)
-    run = run_table(shape, setup, usual, step_time(shape, usual, device), steps)
-    show(console, [memory_table(parts, device), run], found)
+    tables = [memory_table(parts, device), run_table(shape, setup, usual, step_time(shape, usual, device), steps)]
+    if options.scale:
+        tables.append(scaling_table(shape, setup, usual, device, steps, options.scale))
+    show(console, tables, found)
     if options.probe:
         cycle = rollout_cycle(setup)
         launch = launcher(options.accelerate, cluster, use_cpu=settings.use_cpu)

@@ -6,8 +6,6 @@ python -m rankrl.plan.timed rank_grpo FILE.json [the recipe's flags]
 from __future__ import annotations
 
 import json
-import re
-import resource
 import sys
 import time
 from importlib import import_module
@@ -19,6 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from rankrl.plan.host_memory import host_peak
 from rankrl.plan.settings import strategy_of
 
 
@@ -73,15 +72,6 @@ class RunClock(TrainerCallback):
         }
         if state.is_world_process_zero:
             self._path.write_text(json.dumps(seen), encoding="utf-8")
-
-
-def host_peak() -> int:
-    """Bytes of the host's memory that this process held at most."""
-    status = Path("/proc/self/status")
-    if status.exists():  # not getrusage, which on Linux starts at what the parent held
-        (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
-        return int(kibibytes) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def _now() -> float:
