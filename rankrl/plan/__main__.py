@@ -23,11 +23,11 @@ from rich.markup import escape
 
 from rankrl.data.prompts import context_length
 from rankrl.plan.checks import findings
-from rankrl.plan.estimate import DEVICES, count_steps, memory, step_time
+from rankrl.plan.estimate import DEVICES, Setup, count_steps, memory, step_time
 from rankrl.plan.probe import RunLength, launcher, require_planned, rollout_cycle, run_probe, steps_to_run
 from rankrl.plan.report import memory_table, run_table, show
 from rankrl.plan.scaling import scaling_table
-from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of, usual_lengths
+from rankrl.plan.settings import Cluster, make_setup, parse, read_cluster, stage_of, usual_lengths
 from rankrl.plan.shapes import load_config, shape_of
 from rankrl.plan.stand_in import stand_in
 
@@ -77,16 +77,23 @@ def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int
         tables.append(scaling_table(shape, setup, usual, device, steps, options.scale))
     show(console, tables, found)
     if options.probe:
-        cycle = rollout_cycle(setup)
-        launch = launcher(options.accelerate, cluster, use_cpu=settings.use_cpu)
-        with stand_in(settings, config) as model:
-            probe = run_probe(stage, options.config, [*flags, *model], steps_to_run(options.probe, cycle), launch)
-        require_planned(probe, cluster)
-        dialogues = options.num_dialogues or probe.dialogues
-        steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
-        assert steps is not None  # the dialogues are known
-        console.print(probe.in_words(RunLength.of(settings, steps), cycle), highlight=False)
+        console.print(measured(options, flags, settings, setup, cluster), highlight=False)
     return int(any(finding.level == "stop" for finding in found))
+
+
+def measured(
+    options: argparse.Namespace, flags: list[str], settings: argparse.Namespace, setup: Setup, cluster: Cluster
+) -> str:
+    """Probe what is planned, and say in words what it took and what the whole run would take."""
+    cycle = rollout_cycle(setup)
+    launch = launcher(options.accelerate, cluster, use_cpu=settings.use_cpu)
+    with stand_in(settings) as model:
+        probe = run_probe(setup.stage, options.config, [*flags, *model], steps_to_run(options.probe, cycle), launch)
+    require_planned(probe, cluster)
+    dialogues = options.num_dialogues or probe.dialogues
+    steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
+    assert steps is not None  # the dialogues are known
+    return probe.in_words(RunLength.of(settings, steps), cycle)
 
 
 if __name__ == "__main__":

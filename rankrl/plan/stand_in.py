@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from rankrl.plan.shapes import load_config
 from rankrl.run.models import byte_level_bpe, load_tokenizer
 from rankrl.run.start import load_catalog, read_dialogues
 
@@ -32,7 +33,7 @@ def has_weights(name_or_path: str) -> bool:
 
 
 @contextmanager
-def stand_in(settings: Namespace, config: PretrainedConfig) -> Iterator[list[str]]:
+def stand_in(settings: Namespace) -> Iterator[list[str]]:
     """Flags that let a recipe train random weights of the same shape; none if the model's own are on this machine.
 
     The tokenizer is the model's own if that is here; otherwise one is learned from catalogue and dialogues, whose
@@ -40,12 +41,12 @@ def stand_in(settings: Namespace, config: PretrainedConfig) -> Iterator[list[str
 
     Args:
         settings: of the recipe, from `rankrl.plan.settings.parse`.
-        config: of the model.
     """
     name = settings.model_name_or_path
     if has_weights(name):
         yield []
         return
+    config = load_config(name)
     with tempfile.TemporaryDirectory(prefix="random_weights_") as folder:
         logger.warning(
             "the weights of %s are not on this machine: random ones are probed. They end no list, so every list takes "
