@@ -117,6 +117,7 @@ def main(
     validation: ValidationArguments,
     alarms: AlarmArguments,
     schedule: ScheduleArguments,
+    *,
     callbacks: Iterable[TrainerCallback] = (),
 ) -> None:
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`.

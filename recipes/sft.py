@@ -124,6 +124,7 @@ def main(
     args: SFTArguments,
     training_args: SFTConfig,
     model_args: ModelConfig,
+    *,
     callbacks: Iterable[TrainerCallback] = (),
 ) -> None:
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`.
