@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -27,12 +28,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoTokenizer, LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import AutoTokenizer, PretrainedConfig, Qwen2Config
 
 from benchmarks import gpu_page
 from benchmarks.grpo_step import GROUP, NUM_RANKS, SIDES, Clock, catalog_words, prompts, save_random_policy, timed_run
 from benchmarks.measure import best_of, in_own_process, peak_memory
 from benchmarks.synthetic import line_writing_tokenizer
+from rankrl.plan.shapes import PAPER_MODELS
 from rankrl.run.start import machine, versions
 
 logger = logging.getLogger(__name__)
@@ -75,27 +77,18 @@ def arms(gpu: bool) -> list[Arm]:
     return [*free, *(Arm(arm.lora, arm.paged, 24) for arm in free)] if gpu else free[:2]
 
 
+TINY = {"vocab_size": 2000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+SHAPES: dict[str, PretrainedConfig] = {
+    "tiny": Qwen2Config(**TINY, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True),
+    **{name.lower(): config for name, config in PAPER_MODELS.items()},
+}
+
+
 def shape(name: str) -> PretrainedConfig:
     """The configuration of a model by the name of its shape; token 0 is its end token."""
-    qwen = {"num_attention_heads": 14, "num_key_value_heads": 2, "rope_theta": 1e6, "max_position_embeddings": 32_768}
-    llama = {"num_key_value_heads": 8, "rope_theta": 5e5, "max_position_embeddings": 131_072, "vocab_size": 128_256}
-    llama |= {"intermediate_size": 8192, "rms_norm_eps": 1e-5}
-    ends = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0, "tie_word_embeddings": True}
-    match name:
-        case "tiny":
-            tiny = {"vocab_size": 2000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-            return Qwen2Config(**tiny, num_attention_heads=4, num_key_value_heads=2, **ends)
-        case "qwen2.5-0.5b":
-            width = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
-            return Qwen2Config(vocab_size=151_936, **width, **qwen, **ends)
-        case "llama-3.2-1b":
-            return LlamaConfig(hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, **llama, **ends)
-        case "llama-3.2-3b":
-            return LlamaConfig(hidden_size=3072, num_hidden_layers=28, num_attention_heads=24, **llama, **ends)
-    raise ValueError(f"no shape is called {name!r}; there are {', '.join(SHAPES)}.")
-
-
-SHAPES = ("tiny", "qwen2.5-0.5b", "llama-3.2-1b", "llama-3.2-3b")
+    config = deepcopy(SHAPES[name])
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = None, 0, 0
+    return config
 
 
 def forward_flops(config: PretrainedConfig, prompt: int, completion: int) -> float:
@@ -244,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         "benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["qwen2.5-0.5b" if gpu else "tiny"])
+    parser.add_argument("--shape", nargs="+", choices=list(SHAPES), default=["qwen2.5-0.5b" if gpu else "tiny"])
     parser.add_argument("--steps", type=int, default=3, help="timed steps of each run, after one that warms up")
     parser.add_argument("--minutes", type=float, default=9.5, help="what is not begun by then is left out")
     parser.add_argument("--size", type=int, default=128 if gpu else 16, help="lists of a step")

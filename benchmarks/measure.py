@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
+
+from rankrl.plan.host_memory import host_peak
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -106,8 +105,4 @@ def in_own_process(module: str, timeout: float | None = None, **settings: Any) -
 
 def peak_memory() -> float:
     """The most memory, in MiB, that this process has ever held."""
-    status = Path("/proc/self/status")
-    if status.exists():  # not getrusage, which on Linux starts at what the parent held
-        (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return int(kibibytes) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+    return host_peak() / 2**20

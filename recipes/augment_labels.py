@@ -43,7 +43,7 @@ from rankrl.labels import (
 from rankrl.run.arguments import LabelArguments
 from rankrl.run.label_work import LabelWork, run_shard
 from rankrl.run.parser import RecipeParser
-from rankrl.run.ray_shards import run_on_ray
+from rankrl.run.ray_shards import run_shards
 from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import stopped_in_words, teacher_facts
 from rankrl.teachers import Messages, TeacherConfig
@@ -55,12 +55,8 @@ console = Console()
 def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels | None:
     """Write the dialogues with `augmented`, and a card, to `args.output_dir`."""
     # Whatever can be wrong with the settings is found before the first call is paid for.
-    if args.shard is not None:
-        run_shard(args, teacher_args)
-        console.print(f"Shard {args.shard} is done. When all are, run the same without --shard.", highlight=False)
+    if not run_shards(run_shard, args, teacher_args):
         return None
-    if args.ray_shards is not None:
-        run_on_ray(run_shard, args, teacher_args)
     work = LabelWork.load(args, teacher_args)
     catalog, dialogues, truth, teacher = work.catalog, work.dialogues, work.truth, work.teacher
     if args.dry_run and not plan_descriptions(work):

@@ -27,7 +27,7 @@ from filelock import FileLock
 from catalog import Catalog
 from rankrl.data import load_dialogues
 from rankrl.evaluation import Curve, Scores, evaluate
-from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds
+from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds, shared_seeds
 from rankrl.evaluation.report import write_pictures
 from rankrl.run.grid import Arm, Grid, Start, flags
 from rankrl.run.record import RunRecord
@@ -36,8 +36,8 @@ from recipes.worlds import run_once
 
 START = "start"  # the model that all arms of a seed start from, as a line of the tables
 
-BySeed = Mapping[str, Sequence[Any]]
-"""Per arm one entry a seed."""
+BySeed = Mapping[str, Mapping[int, Any]]
+"""Per arm what there is of each seed."""
 
 
 def main() -> None:
@@ -116,29 +116,32 @@ def write_lists(root: Path, start: Start, name: str, model: Path) -> None:
 
 
 def report(output: Path, folder: Path, grid: Grid) -> None:
-    """Write tables, figures and pictures of the seeds whose arms have all finished."""
-    seeds = [seed for seed in grid.seeds if all(finished(output, seed, arm) for arm in grid.arms)]
-    if len(seeds) < len(grid.seeds):
-        print(f"not finished: seeds {', '.join(str(seed) for seed in grid.seeds if seed not in seeds)}")
-    if not seeds:
+    """Write tables, figures and pictures of what has finished: each arm on the seeds that it has."""
+    done = {arm.name: [seed for seed in grid.seeds if finished(output, seed, arm)] for arm in grid.arms}
+    for name, seeds in done.items():
+        if left := [str(seed) for seed in grid.seeds if seed not in seeds]:
+            print(f"not finished: {name}, {'seed' if len(left) == 1 else 'seeds'} {', '.join(left)}")
+    done = {name: seeds for name, seeds in done.items() if seeds}
+    if not done:
         return
-    roots = [output / f"seed{seed}" for seed in seeds]
-    starts = [grid.start_of(root, seed) for root, seed in zip(roots, seeds, strict=True)]
+    seeds = [seed for seed in grid.seeds if any(seed in of_arm for of_arm in done.values())]
+    roots = {seed: output / f"seed{seed}" for seed in seeds}
+    starts = {seed: grid.start_of(root, seed) for seed, root in roots.items()}
     scores = {
-        name: [score(root, start, name) for root, start in zip(roots, starts, strict=True)]
-        for name in (START, *(arm.name for arm in grid.arms))
+        name: {seed: score(roots[seed], starts[seed], name) for seed in of_arm}
+        for name, of_arm in {START: seeds, **done}.items()
     }
-    records = {arm.name: [RunRecord.load(root / arm.name) for root in roots] for arm in grid.arms}
-    metrics = list(scores[START][0].rows)
+    records = {name: {seed: RunRecord.load(roots[seed] / name) for seed in of_arm} for name, of_arm in done.items()}
+    metrics = list(scores[START][seeds[0]].rows)
     text = [
         f"Seeds {', '.join(map(str, seeds))}. Below a mean stands the paired difference with its 95 % interval over "
-        "seeds and dialogues.",
+        "seeds and dialogues, of the seeds that both have.",
         "",
-        *comparison_markdown(scores, grid.baseline, metrics, metrics[0], same_dialogues=grid.same_test),
-        *comparison_markdown(scores, START, metrics, metrics[0], same_dialogues=grid.same_test),
-        *budget_table(records, grid.baseline),
-        *sampled_table(records),
     ]
+    for other in (grid.baseline, START):
+        if other in scores:
+            text += comparison_markdown(scores, other, metrics, metrics[0], same_dialogues=grid.same_test)
+    text += [*budget_table(records, grid.baseline), *sampled_table(records)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text("\n".join(text), encoding="utf-8")
     draw(folder, records, scores, metrics, grid.same_test)
@@ -169,9 +172,11 @@ def budget_table(records: BySeed, baseline: str) -> list[str]:
     """What each arm was given, what was looked at, and how soon it was where the baseline came to at its best."""
     rows = ["| arm | lists sampled | seconds | checkpoints looked at | best step by seed | lists to baseline's best |"]
     rows.append("| --- |" + " ---: |" * 3 + " --- | --- |")
-    for name, runs in records.items():
+    best = records.get(baseline, {})
+    for name, by_seed in records.items():
+        runs = list(by_seed.values())
         sampled = sorted({f"{run.lists_sampled:,}" for run in runs})
-        needed = [lists_needed(run, other) for run, other in zip(runs, records[baseline], strict=True)]
+        needed = [lists_needed(by_seed[seed], best[seed]) for seed in shared_seeds(by_seed, best)]
         cells = [
             " to ".join({sampled[0]: 0, sampled[-1]: 0}),
             f"{np.mean([run.seconds for run in runs]):.0f}",
@@ -185,11 +190,11 @@ def budget_table(records: BySeed, baseline: str) -> list[str]:
 
 def sampled_table(records: BySeed) -> list[str]:
     """Sampled lists over the last quarter of training, where all arms saw the same prompts: hits by rank, and form."""
-    keys = [key for key in next(iter(records.values()))[0].sampled if key.startswith("hit/")]
+    keys = [key for key in next(iter(next(iter(records.values())).values())).sampled if key.startswith("hit/")]
     keys += ["in_catalog/all", "repeat/all", "informative/all"]
     rows = ["| sampled lists, at the end | " + " | ".join(keys) + " |", "| --- |" + " ---: |" * len(keys)]
     for name, runs in records.items():
-        values = [[run.sampled.get(key, np.nan) for run in runs] for key in keys]
+        values = [[run.sampled.get(key, np.nan) for run in runs.values()] for key in keys]
         rows.append(f"| {name} | " + " | ".join(f"{np.mean(each):.3f}" for each in values) + " |")
     return [*rows, ""]
 
@@ -201,13 +206,13 @@ def lists_needed(run: RunRecord, baseline: RunRecord) -> float:
 
 def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str], same_test: bool) -> None:
     """Validation against lists and against time, hits at each rank, and the scores as bars."""
-    validated = all(len(run.scores) for runs in records.values() for run in runs)
+    validated = all(len(run.scores) for runs in records.values() for run in runs.values())
     curves = [
         Curve(
             f"Validation {metrics[0].upper()} against {label}",
             label,
             metrics[0].upper(),
-            {name: mean_curve(runs, axis) for name, runs in records.items()},
+            {name: mean_curve(list(runs.values()), axis) for name, runs in records.items()},
         )
         for label, axis in (("lists sampled", "lists"), ("seconds of training", "clock"))
         if validated
@@ -216,7 +221,7 @@ def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str], 
         name: {metric: over_seeds(runs, metric, same_dialogues=same_test) for metric in metrics[:2]}
         for name, runs in scores.items()
     }
-    by_rank = {name: np.mean([run.hit_rate_by_rank for run in runs], axis=0) for name, runs in scores.items()}
+    by_rank = {name: np.mean([run.hit_rate_by_rank for run in runs.values()], axis=0) for name, runs in scores.items()}
     write_pictures(folder, systems=bars, curves=curves, hit_rates=by_rank, bars=metrics[:2])
 
 
@@ -228,23 +233,26 @@ def mean_curve(runs: Sequence[RunRecord], axis: str) -> tuple[list[float], list[
 
 
 def numbers(records: BySeed, scores: BySeed, grid: Grid) -> dict[str, Any]:
-    """All figures of the tables and curves, as JSON, small enough to keep."""
+    """All figures of the tables and curves, as JSON, small enough to keep; a list has `None` for a missing seed."""
     measure = partial(over_seeds, same_dialogues=grid.same_test)
+    seeds = list(scores[START])
     systems: dict[str, dict[str, Any]] = {name: {} for name in scores}
     for name, runs in scores.items():
-        for metric in runs[0].rows:
+        for metric in runs[next(iter(runs))].rows:
             entry: dict[str, Any] = {"mean": measure(runs, metric).to_json()}
             for other in dict.fromkeys((START, grid.baseline)):
-                if other != name:
+                if other != name and other in scores and shared_seeds(runs, scores[other]):
                     entry[f"against {other}"] = measure(runs, metric, scores[other]).to_json()
-            entry["by_seed"] = [round(float(run.rows[metric].mean()), 4) for run in runs]
+            entry["by_seed"] = [round(float(runs[s].rows[metric].mean()), 4) if s in runs else None for s in seeds]
             systems[name][metric] = entry
-    validation = {
-        name: [{"best_step": run.best_step, "lists": run.lists.tolist(), "scores": run.scores.tolist()} for run in runs]
-        for name, runs in records.items()
-    }
-    sampled = {name: [dict(run.sampled) for run in runs] for name, runs in records.items()}
+    validation = {name: [validations(runs[s]) if s in runs else None for s in seeds] for name, runs in records.items()}
+    sampled = {name: [dict(runs[s].sampled) if s in runs else None for s in seeds] for name, runs in records.items()}
     return {"scores": systems, "validation": validation, "sampled": sampled}
+
+
+def validations(run: RunRecord) -> dict[str, Any]:
+    """What validation saw of a run, as JSON."""
+    return {"best_step": run.best_step, "lists": run.lists.tolist(), "scores": run.scores.tolist()}
 
 
 if __name__ == "__main__":

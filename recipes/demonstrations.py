@@ -26,7 +26,7 @@ from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.parser import RecipeParser
-from rankrl.run.ray_shards import run_on_ray
+from rankrl.run.ray_shards import run_shards
 from rankrl.run.stage_one import StageOne, run_shard
 from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import TeacherWork, stopped_in_words
@@ -40,12 +40,8 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
     # Whatever can be wrong with the settings is found before the first call is paid for.
     prompt = PromptTemplate.load(args.prompt_template)
-    if args.shard is not None:
-        run_shard(args, teacher_args)
-        console.print(f"Shard {args.shard} is done. When all are, run the same without --shard.", highlight=False)
+    if not run_shards(run_shard, args, teacher_args):
         return None
-    if args.ray_shards is not None:
-        run_on_ray(run_shard, args, teacher_args)
     stage = StageOne.load(args, teacher_args)
     work, settings, catalog, dialogues = stage.work, stage.settings, stage.catalog, stage.dialogues
     if args.dry_run:

@@ -128,7 +128,7 @@ def report(args: argparse.Namespace) -> None:
     arms: list[str] = args.arms
     names = {"SFT": "sft"} | {arm: ARMS[arm][-1].name for arm in arms}
     places = list(zip(roots, args.seeds, strict=True))
-    scores = {arm: [score(root, name, seed) for root, seed in places] for arm, name in names.items()}
+    scores = {arm: {seed: score(root, name, seed) for root, seed in places} for arm, name in names.items()}
     tables = (label_table(roots, args.seeds), training_table(roots, arms))
     gains = (comparison_markdown(scores, other, METRICS, by_seed=METRICS[0]) for other in (BASELINE, "SFT"))
     for table in (*tables, *gains):

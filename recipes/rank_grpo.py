@@ -11,17 +11,18 @@ With `--validation` the best checkpoint on held-out dialogues is `best` in the o
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
+from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config
 
-from catalog import Catalog, ItemReference
+from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
 from rankrl.lazy import load_object
-from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights, resolve_truth
+from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
 from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
@@ -75,21 +76,12 @@ def make_reward(args: RewardArguments, catalog: Catalog, dialogues: list[Dialogu
         min_score=args.fuzzy_min_score,
         unknown_limit=args.unknown_limit,
         labels=labels,
-        item_weights=popularity_weights(args, catalog, truth),
     )
-    reward.check_truth(truth, augmented)
+    wanted = reward.check_truth(truth, augmented)
+    if args.popularity_power:  # a hit on a popular item is worth less
+        counts = np.bincount([item for row in wanted for item in row], minlength=len(catalog))
+        reward.weigh_items(inverse_propensity_weights(counts, args.popularity_power, args.popularity_cap))
     return reward
-
-
-def popularity_weights(
-    args: RewardArguments, catalog: Catalog, truth: list[list[ItemReference]]
-) -> NDArray[np.float64] | None:
-    """What a hit on each item is worth, if the arguments want popular items to be worth less."""
-    if not args.popularity_power:
-        return None
-    resolved = resolve_truth(catalog, truth, year_tolerance=args.year_tolerance)
-    wanted = np.bincount([item for row in resolved for item in row], minlength=len(catalog))
-    return inverse_propensity_weights(wanted, args.popularity_power, args.popularity_cap)
 
 
 def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
@@ -125,8 +117,13 @@ def main(
     validation: ValidationArguments,
     alarms: AlarmArguments,
     schedule: ScheduleArguments,
+    *,
+    callbacks: Iterable[TrainerCallback] = (),
 ) -> None:
-    """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
+    """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`.
+
+    `callbacks` of the caller's own come after those of the recipe.
+    """
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
@@ -190,6 +187,8 @@ def main(
         trainer.add_callback(Validation(trainer, renderer, sample, validation))
     KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every)
     trainer.add_callback(Alarms(alarms, training_args.num_ranks))
+    for callback in callbacks:
+        trainer.add_callback(callback)
     train(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
@@ -197,14 +196,14 @@ def main(
         logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 
-def cli() -> None:
+def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     parser = RecipeParser(
         (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
     )
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
-    main(*parser.parse_args_and_config())
+    main(*parser.parse_args_and_config(), callbacks=callbacks)
 
 
 if __name__ == "__main__":

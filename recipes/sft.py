@@ -11,8 +11,10 @@ an adapter that training starts from and trains a new one on top.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from datasets import Dataset
+from transformers import TrainerCallback
 from trl import ModelConfig, SFTConfig, get_peft_config
 
 from catalog import Catalog
@@ -118,8 +120,17 @@ def sft_dataset(
     )
 
 
-def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) -> None:
-    """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
+def main(
+    args: SFTArguments,
+    training_args: SFTConfig,
+    model_args: ModelConfig,
+    *,
+    callbacks: Iterable[TrainerCallback] = (),
+) -> None:
+    """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`.
+
+    `callbacks` of the caller's own come after those of the recipe.
+    """
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
@@ -169,15 +180,17 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
             renderer.render(dialogues[0].messages).text, renderer.completion(lists[0]), tokenizer, args.num_ranks
         )
         write_manifest(training_args.output_dir, catalog, renderer.hash, args, training_args, model_args)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     train(trainer, checkpoint)
     trainer.save_model()
     trainer.save_state()
 
 
-def cli() -> None:
+def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config())
+    main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config(), callbacks=callbacks)
 
 
 if __name__ == "__main__":

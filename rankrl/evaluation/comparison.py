@@ -13,16 +13,20 @@ from rankrl.evaluation.significance import Interval, bootstrap_over_seeds
 
 
 def over_seeds(
-    runs: Sequence[Scores], metric: str, baseline: Sequence[Scores] | None = None, *, same_dialogues: bool = False
+    runs: Mapping[int, Scores],
+    metric: str,
+    baseline: Mapping[int, Scores] | None = None,
+    *,
+    same_dialogues: bool = False,
 ) -> Interval:
     """Mean of a metric over seeds, or its paired difference to another system: same seeds, same dialogues.
 
     Rows without the metric are left out, and so are seeds that have none (a model that writes no item shows no tail).
 
     Args:
-        runs: the system's scores, one entry a seed.
+        runs: the system's scores by seed.
         metric: as in `Scores.rows`.
-        baseline: the scores of the other system, seed by seed.
+        baseline: the scores of the other system by seed; a seed that only one of the two has is left out.
         same_dialogues: were all seeds tested on the same dialogues? Otherwise every seed is a world of its own.
 
     Returns:
@@ -32,12 +36,13 @@ def over_seeds(
         ValueError: if the two systems were scored on different rows.
     """
     values, dialogues = [], []
-    for number, run in enumerate(runs):
+    for seed in runs if baseline is None else shared_seeds(runs, baseline):
+        run = runs[seed]
         row = run.rows[metric]
         if baseline is not None:
-            if run.ids != baseline[number].ids:
+            if run.ids != baseline[seed].ids:
                 raise ValueError("the two systems were scored on different rows; evaluate both on the same dialogues.")
-            row = row - baseline[number].rows[metric]
+            row = row - baseline[seed].rows[metric]
         there = np.isfinite(row)
         if there.any():
             values.append(row[there])
@@ -47,8 +52,13 @@ def over_seeds(
     return bootstrap_over_seeds(values, dialogues, same_dialogues=same_dialogues)
 
 
+def shared_seeds(runs: Mapping[int, object], others: Mapping[int, object]) -> list[int]:
+    """The seeds that two systems have in common, in the order of the first."""
+    return [seed for seed in runs if seed in others]
+
+
 def comparison_markdown(
-    scores: Mapping[str, Sequence[Scores]],
+    scores: Mapping[str, Mapping[int, Scores]],
     baseline: str,
     metrics: Sequence[str],
     by_seed: str,
@@ -57,8 +67,11 @@ def comparison_markdown(
 ) -> list[str]:
     """A Markdown table: means over seeds and, below each, the paired difference to the baseline with its interval.
 
+    Each system is shown on the seeds that it has, and compared on those that the baseline has too: the column `seeds`
+    says how many, as `3, 2 paired` where some are missing.
+
     Args:
-        scores: per system its scores, one entry a seed.
+        scores: per system its scores by seed.
         baseline: one of the systems.
         metrics: the columns.
         by_seed: the metric whose value with each seed is the last column.
@@ -67,18 +80,21 @@ def comparison_markdown(
     Returns:
         The lines, the last one empty.
     """
+    seeds = sorted({seed for runs in scores.values() for seed in runs})
     rows = [
-        f"| against {baseline} | " + " | ".join(metrics) + f" | {by_seed} by seed |",
-        "| --- |" + " ---: |" * len(metrics) + " --- |",
+        f"| against {baseline} | seeds | " + " | ".join(metrics) + f" | {by_seed} by seed |",
+        "| --- |" + " ---: |" * (1 + len(metrics)) + " --- |",
     ]
     for name, runs in scores.items():
         cells = [f"{over_seeds(runs, metric).mean:.3f}" for metric in metrics]
-        if name != baseline:
-            against = scores[baseline]
+        against = scores[baseline]
+        paired = len(shared_seeds(runs, against))
+        if name != baseline and paired:
             gains = [str(over_seeds(runs, metric, against, same_dialogues=same_dialogues)) for metric in metrics]
             cells = [f"{cell}<br>{gain}" for cell, gain in zip(cells, gains, strict=True)]
-        each = " ".join(f"{run.rows[by_seed].mean():.3f}" for run in runs)
-        rows.append(f"| {name} | {' | '.join(cells)} | {each} |")
+        number = str(len(runs)) if paired == len(runs) else f"{len(runs)}, {paired} paired"
+        each = " ".join(f"{runs[seed].rows[by_seed].mean():.3f}" if seed in runs else "-" for seed in seeds)
+        rows.append(f"| {name} | {number} | {' | '.join(cells)} | {each} |")
     return [*rows, ""]
 
 

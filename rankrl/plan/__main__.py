@@ -6,7 +6,8 @@
 
 All further flags are those of the recipe, and win over the file. Nothing is loaded: a model's config is enough, and
 those of the paper's models are known without a network. The exit status is 1 where the run would not fit or fail.
-`--probe 3` runs three steps of the recipe with these settings on this machine and says how long the run would take.
+`--probe 3` runs three steps of the recipe with these settings and this data on this machine, by `accelerate launch`
+where several processes are planned, and says how long the run would take; the folder it writes to is deleted.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from rich.markup import escape
 
 from rankrl.data.prompts import context_length
 from rankrl.plan.checks import findings
-from rankrl.plan.estimate import DEVICES, count_steps, memory, step_time
-from rankrl.plan.probe import launcher, run_probe
+from rankrl.plan.estimate import DEVICES, Setup, count_steps, memory, step_time
+from rankrl.plan.probe import RunLength, launcher, require_planned, rollout_cycle, run_probe, steps_to_run
 from rankrl.plan.report import memory_table, run_table, show
-from rankrl.plan.settings import make_setup, parse, read_cluster, stage_of, usual_lengths
+from rankrl.plan.scaling import scaling_table
+from rankrl.plan.settings import Cluster, make_setup, parse, read_cluster, stage_of, usual_lengths
 from rankrl.plan.shapes import load_config, shape_of
+from rankrl.plan.stand_in import stand_in
 
 _PARSER = argparse.ArgumentParser("rankrl.plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 _PARSER.add_argument("--config", required=True, help="YAML of the recipe sft or rank_grpo")
@@ -39,6 +42,7 @@ _PARSER.add_argument("--gpu_memory", type=float, metavar="GB", help="and its mem
 _PARSER.add_argument("--num_dialogues", type=int, help="training dialogues, for the length of the run")
 _PARSER.add_argument("--mean_prompt", type=int, metavar="TOKENS", help="of a prompt, for time; by default the longest")
 _PARSER.add_argument("--mean_list", type=int, metavar="TOKENS", help="and of a list; by default 16 for each item")
+_PARSER.add_argument("--scale", type=int, nargs="+", metavar="GPUS", help="the same steps on so many GPUs each")
 _PARSER.add_argument("--probe", type=int, metavar="STEPS", help="run so many steps of the recipe here")
 
 
@@ -68,13 +72,28 @@ def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int
     steps = count_steps(setup, options.num_dialogues, settings.num_train_epochs, settings.max_steps)
     found = findings(shape, setup, device, engine_length=getattr(settings, "vllm_max_model_length", None))
     usual = usual_lengths(setup, settings.num_ranks, options.mean_prompt, options.mean_list)
-    run = run_table(shape, setup, usual, step_time(shape, usual, device), steps)
-    show(console, [memory_table(parts, device), run], found)
+    tables = [memory_table(parts, device), run_table(shape, setup, usual, step_time(shape, usual, device), steps)]
+    if options.scale:
+        tables.append(scaling_table(shape, setup, usual, device, steps, options.scale))
+    show(console, tables, found)
     if options.probe:
-        launch = launcher(options.accelerate, cluster.processes)
-        probe = run_probe(stage, options.config, flags, options.probe, launch)
-        console.print(probe.in_words(steps), highlight=False)
+        console.print(measured(options, flags, settings, setup, cluster), highlight=False)
     return int(any(finding.level == "stop" for finding in found))
+
+
+def measured(
+    options: argparse.Namespace, flags: list[str], settings: argparse.Namespace, setup: Setup, cluster: Cluster
+) -> str:
+    """Probe what is planned, and say in words what it took and what the whole run would take."""
+    cycle = rollout_cycle(setup)
+    launch = launcher(options.accelerate, cluster, use_cpu=settings.use_cpu)
+    with stand_in(settings) as model:
+        probe = run_probe(setup.stage, options.config, [*flags, *model], steps_to_run(options.probe, cycle), launch)
+    require_planned(probe, cluster)
+    dialogues = options.num_dialogues or probe.dialogues
+    steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
+    assert steps is not None  # the dialogues are known
+    return probe.in_words(RunLength.of(settings, steps), cycle)
 
 
 if __name__ == "__main__":

@@ -47,12 +47,14 @@ class Cluster:
         strategy: how they share the model.
         offload: is the optimizer in the host's memory?
         mixed: what the accelerate config computes in: `no`, `fp16`, `bf16`, or `None`, left to the recipe.
+        nodes: machines.
     """
 
     processes: int = 1
     strategy: Strategy = "single"
     offload: bool = False
     mixed: str | None = None
+    nodes: int = 1
 
 
 def read_cluster(path: str | None, gpus: int | None = None, nodes: int | None = None) -> Cluster:
@@ -74,23 +76,27 @@ def read_cluster(path: str | None, gpus: int | None = None, nodes: int | None = 
     kind = str(getattr(config.distributed_type, "value", config.distributed_type))
     zero = int(config.deepspeed_config.get("zero_stage", 0))
     version = int(config.fsdp_config.get("fsdp_version", 1))
-    strategies: dict[str, Strategy] = {"NO": "single", "MULTI_GPU": "ddp", "MULTI_CPU": "ddp"}
-    if kind == "DEEPSPEED" and zero in (2, 3):
-        strategies[kind] = "zero2" if zero == 2 else "zero3"
-    if kind == "FSDP" and version == 2:
-        strategies[kind] = "fsdp2"
-    if kind not in strategies:
+    strategy = strategy_of(kind, zero, version)
+    if strategy is None:
         raise ValueError(
             f"{path} starts {kind} (zero_stage {zero}, fsdp_version {version}); a plan knows one process, DDP, ZeRO-2, "
             "ZeRO-3 and FSDP2: take one of accelerate_configs/."
         )
-    strategy = strategies[kind]
     if strategy == "single" and each * nodes > 1:
         if path:
             raise ValueError(f"{path} starts one process, but {each * nodes} GPUs are planned: take multi_gpu.yaml.")
         strategy = "ddp"
     offload = config.deepspeed_config.get("offload_optimizer_device", "none") not in ("none", None)
-    return Cluster(each * nodes, strategy, offload, config.mixed_precision)
+    return Cluster(each * nodes, strategy, offload, config.mixed_precision, nodes)
+
+
+def strategy_of(kind: str, zero_stage: int, fsdp_version: int) -> Strategy | None:
+    """How processes share the model, by what accelerate calls it; `None` for an engine that is not known here."""
+    if kind == "DEEPSPEED":
+        return {2: "zero2", 3: "zero3"}.get(zero_stage)  # type: ignore[return-value]
+    if kind == "FSDP":
+        return "fsdp2" if fsdp_version == 2 else None
+    return {"NO": "single", "MULTI_GPU": "ddp", "MULTI_CPU": "ddp"}.get(kind)  # type: ignore[return-value]
 
 
 def stage_of(path: str) -> Stage:

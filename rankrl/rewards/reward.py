@@ -118,7 +118,9 @@ class RankReward:
         self.min_score = min_score
         self.__name__ = "rank_reward"  # TRL names its metrics after it
         self.labels = labels or LabelSchedule()
-        self.item_weights = None if item_weights is None else _check_item_weights(item_weights, len(catalog))
+        self.item_weights: NDArray[np.float64] | None = None
+        if item_weights is not None:
+            self.weigh_items(item_weights)
         self._resolver = TruthResolver(catalog, year_tolerance=year_tolerance, unknown_limit=unknown_limit)
         self._augmented_resolver = TruthResolver(
             catalog, year_tolerance=year_tolerance, unknown_limit=unknown_limit, column="augmented", allow_empty=True
@@ -177,18 +179,32 @@ class RankReward:
         rewards = scores.returns if self.per_rank else scores.returns.sum(axis=1)
         return rewards.tolist()
 
+    def weigh_items(self, weights: ArrayLike) -> None:
+        """Say what a hit on each item is worth from now on.
+
+        Args:
+            weights: `(N,)` in (0, 1], such as `inverse_propensity_weights`.
+
+        Raises:
+            ValueError: for another shape, or a weight out of range.
+        """
+        self.item_weights = _check_item_weights(weights, len(self.catalog))
+
     def check_truth(
         self, ground_truth: Sequence[Iterable[Any]], augmented: Sequence[Iterable[Any] | None] | None = None
-    ) -> None:
+    ) -> list[dict[int, float]]:
         """Resolve the labels of a whole data set before training: one report, and one verdict on `unknown_limit`.
 
         Without it the share is judged on the batches seen so far, the first of which may be unlucky.
+
+        Returns:
+            What each row's user wanted, `{item id: gain}`.
 
         Raises:
             ValueError: if nothing is in the catalogue, more is missing than `unknown_limit` allows, or augmented labels
                 should count and no row has any.
         """
-        self._resolver.truth(ground_truth)
+        truth = self._resolver.truth(ground_truth)
         if self.labels.weight > 0:
             labels = self._augmented_resolver.truth([row or () for row in augmented or ()])
             if not any(labels):
@@ -197,6 +213,7 @@ class RankReward:
                     f"{len(ground_truth)} rows has any. Make them with recipes/augment_labels.py, or set the "
                     "weight to 0."
                 )
+        return truth
 
     def score(
         self,

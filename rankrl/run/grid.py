@@ -8,8 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rankrl.run.parser import load_yaml
 from rankrl.shards import Shard
 
 START_FILES = ("catalog", "dialogues", "model_name_or_path", "test")
@@ -75,16 +74,14 @@ class Grid:
 
     @classmethod
     def load(cls, path: str | Path) -> Grid:
-        """Read a grid.
+        """Read a grid. It may build on another file, its `base`, and name only what differs, among `settings` too.
 
         Raises:
             ValueError: for a key that is unknown or missing, a baseline that is no arm, or a start that cannot be used.
         """
-        text = Path(path).read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
+        values = load_yaml(path, merge=["settings"])
         known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) - known:
-            unknown = sorted(set(values) - known) if isinstance(values, dict) else [text[:40]]
+        if unknown := sorted(values.keys() - known):
             raise ValueError(f"{path}: {', '.join(unknown)}: unknown; a grid has the keys {', '.join(sorted(known))}.")
         missing = [name for name in ("arms", "seeds", "start", "config", "baseline") if not values.get(name)]
         if missing:
@@ -100,7 +97,7 @@ class Grid:
             seeds=tuple(values["seeds"]),
             start=_start(path, values["start"]),
             config=values["config"],
-            settings=values.get("settings") or {},
+            settings=values["settings"],
             baseline=values["baseline"],
             launch=values.get("launch"),
         )

@@ -136,7 +136,7 @@ def build_tiny_gpt2(
     directory = Path(directory)
     if (directory / "config.json").is_file():
         return str(directory)
-    tokenizer = _byte_level_bpe(texts, vocab_size, context)
+    tokenizer = byte_level_bpe(texts, vocab_size, context)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=context,
@@ -162,7 +162,8 @@ def build_tiny_gpt2(
     return str(directory)
 
 
-def _byte_level_bpe(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+def byte_level_bpe(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes and at most `vocab_size` tokens that learns its merges from texts, with a chat template."""
     tokenizer = Tokenizer(models.BPE())
     # Words keep their punctuation, so that "(1995)" can become one token: short lists train fast on a laptop.
     words = pre_tokenizers.Split(Regex(r"\n|[^\S\n]?[^\s]+|[^\S\n]+"), behavior="isolated")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,12 @@ class RecipeParser(TrlParser):
         self.set_defaults_with_config(**values)
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
+def load_yaml(path: str | Path, *, merge: Collection[str] = ()) -> dict[str, Any]:
     """The settings of a file, with those of its `base`, and of that file's base, where it does not name them itself.
+
+    Args:
+        path: of the file.
+        merge: settings that hold settings themselves, of which a file may name some and leave the rest to its base.
 
     Raises:
         ValueError: for a file without settings, or files that are each other's base.
@@ -75,6 +79,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError(f"the config file {wanted} holds no settings; expected lines like `num_ranks: 20`.")
         base = found.pop("base", None)
+        for name in merge:
+            values[name] = (found.get(name) or {}) | values.get(name, {})
         values = found | values
         wanted = None if base is None else wanted.parent / base
     return values

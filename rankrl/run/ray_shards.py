@@ -1,4 +1,4 @@
-"""The shards of a run on Ray's workers: one machine or many. Ray places them, and does again what a lost worker had."""
+"""The shards of a run: one of a job array's, or all on Ray's workers, which does again what a lost worker had."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from rich.console import Console
+
 from rankrl.run.arguments import JudgedArguments
 from rankrl.shards import OtherShards
 from rankrl.teachers import TeacherConfig, TeacherError
@@ -15,6 +17,28 @@ from rankrl.teachers import TeacherConfig, TeacherError
 logger = logging.getLogger(__name__)
 
 Arguments = TypeVar("Arguments", bound=JudgedArguments)
+
+
+def run_shards(
+    run_shard: Callable[[Arguments, TeacherConfig], None], args: Arguments, teacher_args: TeacherConfig
+) -> bool:
+    """Do what `--shard` or `--ray_shards` ask for, if anything.
+
+    Args:
+        run_shard: does the share of `args.shard`.
+        args: the run.
+        teacher_args: its teacher.
+
+    Returns:
+        Whether this process is to go on with what looks at all dialogues: not after one shard of a job array.
+    """
+    if args.shard is not None:
+        run_shard(args, teacher_args)
+        Console().print(f"Shard {args.shard} is done. When all are, run the same without --shard.", highlight=False)
+        return False
+    if args.ray_shards is not None:
+        run_on_ray(run_shard, args, teacher_args)
+    return True
 
 
 def run_on_ray(

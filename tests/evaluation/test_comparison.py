@@ -18,32 +18,48 @@ def scores(*values: float, first: int = 0) -> Scores:
 
 
 def test_the_mean_over_seeds_weighs_every_seed_alike() -> None:
-    assert over_seeds([scores(0.0, 1.0), scores(1.0, 1.0, 1.0, 1.0)], "ndcg@10").mean == 0.75
+    assert over_seeds({0: scores(0.0, 1.0), 1: scores(1.0, 1.0, 1.0, 1.0)}, "ndcg@10").mean == 0.75
 
 
 def test_a_difference_is_paired_row_by_row() -> None:
     easy_and_hard = scores(0.9, 0.1, 0.5)
     better = scores(0.95, 0.15, 0.55)
-    gain = over_seeds([better], "ndcg@10", [easy_and_hard])
+    gain = over_seeds({0: better}, "ndcg@10", {0: easy_and_hard})
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0.05, 0.05, 0.05))
 
 
 def test_rows_without_a_value_are_left_out_and_so_are_seeds_without_any() -> None:
-    assert over_seeds([scores(np.nan, 0.4), scores(np.nan, np.nan)], "ndcg@10").mean == 0.4
-    assert np.isnan(over_seeds([scores(np.nan)], "ndcg@10").mean)
+    assert over_seeds({0: scores(np.nan, 0.4), 1: scores(np.nan, np.nan)}, "ndcg@10").mean == 0.4
+    assert np.isnan(over_seeds({0: scores(np.nan)}, "ndcg@10").mean)
 
 
 def test_other_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="different rows"):
-        over_seeds([scores(0.1, 0.2)], "ndcg@10", [scores(0.1, 0.2, first=7)])
+        over_seeds({0: scores(0.1, 0.2)}, "ndcg@10", {0: scores(0.1, 0.2, first=7)})
 
 
 def test_the_table_shows_means_gains_and_every_seed() -> None:
-    systems = {"grpo": [scores(0.1, 0.3), scores(0.2, 0.2)], "rank_grpo": [scores(0.2, 0.4), scores(0.4, 0.4)]}
+    systems = {
+        "grpo": {0: scores(0.1, 0.3), 1: scores(0.2, 0.2)},
+        "rank_grpo": {0: scores(0.2, 0.4), 1: scores(0.4, 0.4)},
+    }
     head, _, baseline, other, _ = comparison_markdown(systems, "grpo", ["ndcg@10"], by_seed="ndcg@10")
-    assert head == "| against grpo | ndcg@10 | ndcg@10 by seed |"
-    assert baseline == "| grpo | 0.200 | 0.200 0.200 |"
-    assert other == "| rank_grpo | 0.350<br>0.1500 [0.1000, 0.2000] | 0.300 0.400 |"
+    assert head == "| against grpo | seeds | ndcg@10 | ndcg@10 by seed |"
+    assert baseline == "| grpo | 2 | 0.200 | 0.200 0.200 |"
+    assert other == "| rank_grpo | 2 | 0.350<br>0.1500 [0.1000, 0.2000] | 0.300 0.400 |"
+
+
+def test_what_is_not_finished_is_compared_where_both_are() -> None:
+    """Seed 1 alone has both: 0.4 against 0.2. Without any, an arm shows its mean and no difference."""
+    systems = {
+        "grpo": {0: scores(0.1, 0.3), 1: scores(0.2, 0.2)},
+        "ours": {1: scores(0.4, 0.4), 2: scores(0.8, 0.8)},
+        "late": {2: scores(0.5, 0.5)},
+    }
+    _, _, baseline, ours, late, _ = comparison_markdown(systems, "grpo", ["ndcg@10"], by_seed="ndcg@10")
+    assert baseline == "| grpo | 2 | 0.200 | 0.200 0.200 - |"
+    assert ours == "| ours | 2, 1 paired | 0.600<br>0.2000 [0.2000, 0.2000] | - 0.400 0.800 |"
+    assert late == "| late | 1, 0 paired | 0.500 | - - 0.500 |"
 
 
 def test_first_reach_by_hand() -> None:

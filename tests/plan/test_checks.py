@@ -88,6 +88,11 @@ def test_states_that_do_not_fit_are_told_to_spread() -> None:
 def test_logits_over_budget() -> None:
     anchored = replace(GOOD, stage="sft", whole_logits=True, batch=32)
     assert any("vocabulary logits take" in text and "151,936" in text for _, text in said(anchored))
+    at_once = replace(GOOD, rollout=12_000, prompt=4, completion=4)  # 12,000 x 151,936 x 12 bytes: 21.9 GB
+    ((level, text),) = said(at_once)
+    assert level == "warning"
+    assert text.startswith("next-token logits take 21.9 GB, more than a quarter of a GPU")
+    assert text.endswith("Halve steps_per_generation.")
 
 
 # ---- Groups ----------------------------------------------------------------------------------------------------------

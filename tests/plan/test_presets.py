@@ -39,6 +39,9 @@ def test_a_plan_says_what_is_written_below_it(
         " = 384 ",
     ):
         assert text in printed, f"{page}: {text}\n{printed}"
+    if "--scale" in shown["flags"]:
+        table = printed[printed.rindex("┏") :].strip()
+        assert table in page.read_text(encoding="utf-8"), table
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)

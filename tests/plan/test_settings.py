@@ -38,7 +38,7 @@ def test_a_plan_reads_what_the_recipe_reads(stage: Any, recipe: Any, monkeypatch
             return ()
 
     monkeypatch.setattr(recipe, "RecipeParser", Parser)
-    monkeypatch.setattr(recipe, "main", lambda *_: None)
+    monkeypatch.setattr(recipe, "main", lambda *_, **__: None)
     recipe.cli()
     assert tuple(seen) == STAGES[stage]
 
@@ -116,8 +116,8 @@ def test_what_optimizers_keep(optimizer: str, expected: float | None) -> None:
         ("zero2", 8, Cluster(8, "zero2", mixed="bf16")),
         ("zero3", 8, Cluster(8, "zero3", mixed="bf16")),
         ("fsdp2", 8, Cluster(8, "fsdp2", mixed="bf16")),
-        ("multi_node", None, Cluster(16, "ddp", mixed="bf16")),
-        ("multi_node", 4, Cluster(8, "ddp", mixed="bf16")),
+        ("multi_node", None, Cluster(16, "ddp", mixed="bf16", nodes=2)),
+        ("multi_node", 4, Cluster(8, "ddp", mixed="bf16", nodes=2)),
     ],
 )
 def test_what_an_accelerate_config_starts(name: str, gpus: int | None, expected: Cluster) -> None:
@@ -126,7 +126,7 @@ def test_what_an_accelerate_config_starts(name: str, gpus: int | None, expected:
 
 def test_gpus_without_a_config() -> None:
     assert read_cluster(None) == Cluster()
-    assert read_cluster(None, gpus=8, nodes=2) == Cluster(16, "ddp")
+    assert read_cluster(None, gpus=8, nodes=2) == Cluster(16, "ddp", nodes=2)
     with pytest.raises(ValueError, match="starts one process, but 8 GPUs are planned: take multi_gpu.yaml"):
         read_cluster(str(ENGINES / "single_gpu.yaml"), gpus=8)
     with pytest.raises(ValueError, match="zero2.yaml leaves the number of GPUs to the command line: say --gpus"):

@@ -82,11 +82,23 @@ def test_from_a_grid_to_a_table(
     assert ran == [*("recipes.evaluate", "recipes.rank_grpo", "recipes.evaluate")] * 2
     assert not (output / "presets").exists(), "a part of a job array reports nothing"
     call(grid, output, monkeypatch, "--report")
-    assert "not finished: seeds 0, 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "not finished: grpo, seeds 0, 1\n" in printed
+    assert "| against start |" in printed
+    assert "| against grpo |" not in printed
+    call(grid, output, monkeypatch, "--arm", "2/4")  # the first seed of the second arm
+    capsys.readouterr()
+    call(grid, output, monkeypatch, "--report")
+    printed = capsys.readouterr().out
+    assert "not finished: grpo, seed 1\n" in printed
+    assert "| ours | 2, 1 paired | " in printed.partition("| against start |")[0]
+    figures = json.loads((output / "presets" / "comparison.json").read_text(encoding="utf-8"))
+    assert [score is None for score in figures["scores"]["grpo"]["ndcg@3"]["by_seed"]] == [False, True]
+    assert [look is None for look in figures["validation"]["grpo"]] == [False, True]
 
     ran.clear()
     call(grid, output, monkeypatch)
-    assert ran == [*("recipes.rank_grpo", "recipes.evaluate")] * 2, "what has finished is not run again"
+    assert ran == ["recipes.rank_grpo", "recipes.evaluate"], "what has finished is not run again"
     printed = capsys.readouterr().out
     rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("|")]
     names = ["start", *ARMS]

@@ -16,9 +16,10 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 from transformers.utils import is_bitsandbytes_available
 
-from catalog import Catalog
+from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, save_dialogues
 from rankrl.grpo.step_clock import PHASES
+from rankrl.run.arguments import RewardArguments
 from rankrl.run.models import load_policy
 from recipes import rank_grpo, sft
 from tests.recipes.runs import LORA, NUM_RANKS, PAIRS, SMALL, Files, logits, run, trainer_of
@@ -202,6 +203,18 @@ def test_popular_items_pay_less_when_asked(files: Files, sft_model: Path, tmp_pa
     )
     assert rewards == pytest.approx([min(1 / propensity, 4.0) / largest, 0, 0])
     assert len(set(trainer.reward_funcs[0].function.item_weights)) > 1
+
+
+def test_what_the_catalogue_lacks_is_reported_once(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """Popularity is counted on the labels that the reward has resolved, within the share that may be unknown."""
+    catalog, dialogues = Catalog.load(files.catalog), load_dialogues(files.train)
+    dialogues[0] = replace(dialogues[0], ground_truth=[*dialogues[0].ground_truth, ItemReference(title="Nowhere")])
+    args = RewardArguments(str(files.catalog), str(files.train), popularity_power=1.0)
+    reward = rank_grpo.make_reward(args, catalog, dialogues, NUM_RANKS)
+    assert reward.item_weights is not None
+    assert len([message for message in caplog.messages if "are not in the catalogue" in message]) == 1
+    with pytest.raises(ValueError, match="more than unknown_limit=0 allows"):
+        rank_grpo.make_reward(replace(args, unknown_limit=0.0), catalog, dialogues, NUM_RANKS)
 
 
 @pytest.mark.parametrize(

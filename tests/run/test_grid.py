@@ -35,6 +35,15 @@ def test_arms_have_settings_and_perhaps_a_recipe_of_their_own(tmp_path: Path) ->
     )
 
 
+def test_a_grid_names_what_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(GRID, encoding="utf-8")
+    text = "base: base.yaml\nseeds: [4]\nsettings: {gamma: 3.0}\nbaseline: log\narms: {log: {reward: log, beta: 0.1}}\n"
+    grid = load(tmp_path, text)
+    assert grid.settings == {"beta": 0.02, "gamma": 3.0}
+    assert grid.arms == (Arm("log", {"reward": "log", "beta": 0.1}),)
+    assert (grid.seeds, grid.config, grid.start_of(tmp_path, 4).test) == ((4,), "base.yaml", "T")
+
+
 def test_a_start_may_depend_on_the_seed(tmp_path: Path) -> None:
     assert load(tmp_path).start_of(tmp_path, 7) == Start("C", "D", "runs/7/sft", "T", None)
 
