@@ -26,14 +26,16 @@ from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
 from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
+from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
-from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
+from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets
 from rankrl.run.parser import RecipeParser
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
     read_data,
+    refuse_eval_set,
     require_joined_processes,
     require_packages,
     show_example,
@@ -129,19 +131,21 @@ def main(
     """Train and save model or adapter, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
+    refuse_eval_set(training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
     trainer_class = load_trainer(args.trainer)
+    tokenizer = load_tokenizer(model_args.model_name_or_path)
     catalog, dialogues = read_data(args)
     sample = None
     if validation.validation:
         sample = ValidationSample.load(validation, args, catalog, training_args.num_ranks)
         sample.warn_of_training(dialogues)
-    tokenizer = load_tokenizer(model_args.model_name_or_path)
     model = load_policy(
         model_args.model_name_or_path,
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
+    require_lora_targets(model, model_args)
     if not_counted := forget_generation_config(model, tokenizer):
         logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
 
@@ -191,14 +195,13 @@ def main(
     KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every)
     trainer.add_callback(Alarms(alarms, training_args.num_ranks))
     train(trainer, checkpoint)
-    trainer.save_model()
-    trainer.save_state()
     if trainer.is_world_process_zero():
         logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 
 def cli() -> None:
     """Parse YAML and flags, and train."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     parser = RecipeParser(
         (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)

@@ -21,13 +21,22 @@ from rankrl.demonstrations import popular_items, truth_then_popular
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import Imitate, SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
+from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
-from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer, model_kwargs
+from rankrl.run.models import (
+    TINY_GPT2,
+    build_tiny_gpt2,
+    load_policy,
+    load_tokenizer,
+    model_kwargs,
+    require_lora_targets,
+)
 from rankrl.run.parser import RecipeParser
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
     read_data,
+    refuse_eval_set,
     require_joined_processes,
     require_packages,
     show_example,
@@ -122,6 +131,7 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
     """Train and save model, tokenizer, prompt and manifest in `training_args.output_dir`."""
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
+    refuse_eval_set(training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     imitate = what_to_imitate(dialogues, args.imitate)
     if imitate == "augmented" or (imitate == "recommendations" and args.allow_unknown_items):
@@ -144,6 +154,7 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
+    require_lora_targets(model, model_args)
     renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     for start in filter(None, (model_args.model_name_or_path, checkpoint)):
@@ -170,12 +181,11 @@ def main(args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig) 
         )
         write_manifest(training_args.output_dir, catalog, renderer.hash, args, training_args, model_args)
     train(trainer, checkpoint)
-    trainer.save_model()
-    trainer.save_state()
 
 
 def cli() -> None:
     """Parse YAML and flags, and train."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config())
 
