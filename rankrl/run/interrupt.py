@@ -30,6 +30,7 @@ class SaveOnSignal(TrainerCallback):
     Attributes:
         received: the signal that this process got; 0: none.
         stopping: the signal that all processes have agreed to stop for.
+        afterwards: who gets the signals when training has ended.
     """
 
     def __init__(self) -> None:
@@ -39,11 +40,11 @@ class SaveOnSignal(TrainerCallback):
 
     def listen(self) -> None:
         """Take over SIGINT and SIGTERM."""
-        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.afterwards = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def release(self) -> None:
         """Give the signals back to whoever had them before."""
-        for number, handler in self._previous.items():
+        for number, handler in self.afterwards.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -82,6 +83,9 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
             if not watcher.stopping:  # an unfinished stage must not look finished
                 trainer.save_model()
                 trainer.save_state()
+    except ConnectionError:  # the launcher's signal is on its way: this process first says why it ends
+        watcher.afterwards[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         watcher.release()
     if watcher.stopping:
