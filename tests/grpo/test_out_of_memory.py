@@ -1,4 +1,4 @@
-"""Memory that runs out is reported with what was being done and what to lower there; the device's error is the cause."""
+"""Memory that runs out: what was being done, and what to lower there; the device's own error is the cause."""
 
 from __future__ import annotations
 

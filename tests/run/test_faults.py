@@ -23,7 +23,7 @@ from rankrl.run.faults import is_disk_full
 from rankrl.run.interrupt import train
 from tests.recipes.runs import REPOSITORY
 
-# ---- A full disk: the largest file that this process may write stands in for it ---------------------------------------
+# ---- A full disk: the largest file that this process may write stands in for it --------------------------------------
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_the_last_good_checkpoint_and_the_best_stay(size: int, make_trainer: Cal
     assert resumed.model.weight.tolist() == straight.model.weight.tolist()
 
 
-# ---- Two processes ----------------------------------------------------------------------------------------------------
+# ---- Two processes ---------------------------------------------------------------------------------------------------
 
 LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/multi_cpu.yaml"]
 
