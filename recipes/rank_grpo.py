@@ -11,10 +11,12 @@ With `--validation` the best checkpoint on held-out dialogues is `best` in the o
 from __future__ import annotations
 
 import logging
+import os
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog, ItemReference
@@ -105,6 +107,19 @@ def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
         )
 
 
+def warn_of_gathering(training_args: RankGRPOConfig) -> None:
+    """Say so if `generate` would gather the weights of the model anew for every token of a list."""
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") == "2"
+    zero3 = is_deepspeed_zero3_enabled() and not training_args.ds3_gather_for_generation
+    if (fsdp or zero3) and not training_args.use_vllm:
+        logger.warning(
+            "%s: the weights are gathered again for every token of a list; step 0 of such a run took ten hours. Set "
+            "use_vllm: true%s, or launch with multi_gpu.yaml or zero2.yaml.",
+            "FSDP2 with transformers' generate" if fsdp else "ZeRO-3 with ds3_gather_for_generation: false",
+            "" if fsdp else " and ds3_gather_for_generation: true",
+        )
+
+
 def load_trainer(name: str | None) -> type[RankGRPOTrainer]:
     """`RankGRPOTrainer`, or the subclass that the arguments name.
 
@@ -155,6 +170,7 @@ def main(
     renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
 
     warn_of_scaling(args, training_args.scale_rewards)
+    warn_of_gathering(training_args)
     reward = make_reward(args, catalog, dialogues, training_args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     if checkpoint is not None:

@@ -89,6 +89,7 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
     finally:
         watcher.release()
     if watcher.stopping:
+        trainer.accelerator.wait_for_everyone()  # the first that ends may take the others with it
         if trainer.is_world_process_zero():
             print(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. {GO_ON}", flush=True)
         sys.exit(128 + watcher.stopping)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Model
 
 from rankrl.grpo import RankGRPOTrainer
 from rankrl.grpo.out_of_memory import explain_out_of_memory
@@ -19,13 +19,14 @@ from rankrl.run.interrupt import train
 NEEDED = "CUDA out of memory. Tried to allocate 2.32 GiB."
 
 
-class TooLarge(GPT2LMHeadModel):
-    """Runs out of memory in one kind of pass: "generate" (one token after the other), "score" or "learn"."""
+class TooLarge(GPT2Model):
+    """Runs out of memory in one kind of pass: "generate" (which keeps a cache), "score" or "learn"."""
 
     fails_to = ""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        doing = "learn" if torch.is_grad_enabled() else "generate" if kwargs.get("use_cache") else "score"
+        cached = kwargs.get("past_key_values") is not None
+        doing = "learn" if torch.is_grad_enabled() else "generate" if cached else "score"
         if doing == self.fails_to:
             raise torch.OutOfMemoryError(NEEDED)
         return super().forward(*args, **kwargs)
@@ -56,8 +57,9 @@ class TooLarge(GPT2LMHeadModel):
 def test_each_phase_says_what_to_lower(
     fails_to: str, settings: dict[str, Any], said: str, policy_dir: Path, make_trainer: Callable[..., RankGRPOTrainer]
 ) -> None:
-    model = TooLarge.from_pretrained(policy_dir)
-    model.fails_to = fails_to
+    model = AutoModelForCausalLM.from_pretrained(policy_dir)
+    model.transformer.__class__ = TooLarge
+    model.transformer.fails_to = fails_to
     trainer = make_trainer(model=model, peft_config=LoraConfig(r=2, task_type="CAUSAL_LM"), **settings)
     with pytest.raises(torch.OutOfMemoryError, match=f"ran out while {said}.*rankrl.plan.*2.32 GiB") as raised:
         train(trainer, None)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from rankrl.data import DialogueError, load_dialogues, save_dialogues
 from rankrl.run.errors import explain_errors
 from recipes import evaluate, rank_grpo, sft
 from tests import tiny
-from tests.recipes.runs import PAIRS, REPOSITORY, SMALL, Files, flags, installed, run
+from tests.recipes.runs import PAIRS, SMALL, Files, run
 
 TRAINING = {sft: SMALL, rank_grpo: {**SMALL, **PAIRS}}
 RECIPES = pytest.mark.parametrize("recipe", [sft, rank_grpo], ids=lambda recipe: recipe.__name__)
@@ -112,7 +111,9 @@ def end_of(recipe: ModuleType, capsys: pytest.CaptureFixture[str], **settings: A
         sys.excepthook(raised.type, raised.value, raised.tb)
     printed = capsys.readouterr()
     assert "time left" not in printed.out, "it trained before it complained"
-    return printed.err[printed.err.rindex("error") :]
+    lines = printed.err.splitlines()
+    first = next(at for at, line in enumerate(lines) if re.match(r"(\w+\.py: )?error\b", line))
+    return "\n".join(lines[first:])
 
 
 def leave_unfinished(policy: Path, folder: Path) -> Path:
@@ -170,12 +171,13 @@ def test_a_mistake_is_said_in_one_message(
     assert len(words.splitlines()) <= 2, words
 
 
-def test_a_process_of_its_own_ends_so_too(files: Files, tmp_path: Path) -> None:
-    settings = {**files.training, **SMALL, "model_name_or_path": tmp_path / "nothing", "output_dir": tmp_path / "run"}
-    command = [sys.executable, "recipes/sft.py", *flags(**settings)]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=installed(tmp_path / "packages"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "error: model_name_or_path is" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("version", "use_vllm", "warned"), [("2", False, True), ("2", True, False), ("1", False, False)]
+)
+def test_fsdp2_gathers_for_every_token(
+    version: str, use_vllm: bool, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as `accelerate launch` says it
+    monkeypatch.setenv("FSDP_VERSION", version)
+    rank_grpo.warn_of_gathering(SimpleNamespace(use_vllm=use_vllm, ds3_gather_for_generation=True))
+    assert ("gathered again for every token" in caplog.text) == warned
