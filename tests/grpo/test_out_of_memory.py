@@ -50,7 +50,7 @@ class TooLarge(GPT2Model):
         (
             "learn",
             {},
-            r"weights were updated, from 4 texts.*gradient_accumulation_steps \(1\).*gradient_checkpointing: true",
+            r"the weights were updated, from 4 texts.*gradient_accumulation_steps \(1\).*gradient_checkpointing: true",
         ),
     ],
 )
