@@ -14,6 +14,7 @@ from accelerate import PartialState
 from peft import PeftModel
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 
 from rankrl.run.checkpoints import newest_checkpoint
@@ -84,12 +85,12 @@ def require_lora_targets(model: torch.nn.Module, model_args: ModelConfig) -> Non
     else:
         missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
     if missing:
-        shapes = {name: getattr(module, "weight", torch.empty(0)).ndim for name, module in model.named_modules()}
-        matrices = sorted({name.rpartition(".")[2] for name, dimensions in shapes.items() if dimensions == 2})
+        linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+        found = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         pattern = f" A single one is read as a pattern: .*{targets}" if isinstance(targets, str) else ""
         raise ValueError(
-            f"lora_target_modules names {', '.join(missing)}, which the model lacks; its matrices are "
-            f"{', '.join(matrices)}. Name some of these, or all-linear.{pattern}"
+            f"lora_target_modules names {', '.join(missing)}, which the model lacks; its linear modules are {found}. "
+            f"Name some of these, or all-linear.{pattern}"
         )
 
 
