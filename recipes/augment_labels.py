@@ -41,6 +41,7 @@ from rankrl.labels import (
     weigh_by_trust,
 )
 from rankrl.run.arguments import LabelArguments
+from rankrl.run.errors import explain_errors
 from rankrl.run.label_work import LabelWork, run_shard
 from rankrl.run.parser import RecipeParser
 from rankrl.run.ray_shards import run_shards
@@ -171,6 +172,7 @@ def settings_of(args: LabelArguments) -> dict[str, Any]:
 
 def cli() -> None:
     """Parse YAML and flags, and augment."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with stopped_in_words():
         main(*RecipeParser((LabelArguments, TeacherConfig)).parse_args_and_config())

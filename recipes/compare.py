@@ -29,6 +29,7 @@ from rankrl.data import load_dialogues
 from rankrl.evaluation import Curve, Scores, evaluate
 from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds, shared_seeds
 from rankrl.evaluation.report import write_pictures
+from rankrl.run.errors import explain_errors
 from rankrl.run.grid import Arm, Grid, Start, flags
 from rankrl.run.record import RunRecord
 from rankrl.run.start import versions
@@ -42,6 +43,7 @@ BySeed = Mapping[str, Mapping[int, Any]]
 
 def main() -> None:
     """Run what has not been run, then report."""
+    explain_errors()
     parser = argparse.ArgumentParser("python -m recipes.compare", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--grid", type=Path, required=True, help="YAML of arms and seeds")
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs; the report goes to GRID in it")

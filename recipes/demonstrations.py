@@ -25,6 +25,7 @@ from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
+from rankrl.run.errors import explain_errors
 from rankrl.run.parser import RecipeParser
 from rankrl.run.ray_shards import run_shards
 from rankrl.run.stage_one import StageOne, run_shard
@@ -130,6 +131,7 @@ def settings_of(args: DemonstrationArguments) -> dict[str, Any]:
 
 def cli() -> None:
     """Parse YAML and flags, and build."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     with stopped_in_words():
         main(*RecipeParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())

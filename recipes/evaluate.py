@@ -24,6 +24,7 @@ from rankrl.metrics import Popularity
 from rankrl.rewards import TruthResolver, resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.choosing import choice_behind
+from rankrl.run.errors import explain_errors
 from rankrl.run.lists import ListWriter
 from rankrl.run.parser import RecipeParser
 from rankrl.run.start import file_hash, read_data, read_dialogues, show_example, versions
@@ -134,6 +135,7 @@ def main(args: EvaluationArguments) -> Scores:
 
 def cli() -> None:
     """Parse YAML and flags, and evaluate."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     main(*RecipeParser((EvaluationArguments,)).parse_args_and_config())
 

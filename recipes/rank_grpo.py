@@ -11,11 +11,13 @@ With `--validation` the best checkpoint on held-out dialogues is `best` in the o
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 
 import numpy as np
 from datasets import Dataset
 from transformers import TrainerCallback
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
@@ -27,14 +29,16 @@ from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
 from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
+from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
-from rankrl.run.models import load_policy, load_tokenizer, model_kwargs
+from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets
 from rankrl.run.parser import RecipeParser
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
     read_data,
+    refuse_eval_set,
     require_joined_processes,
     require_packages,
     show_example,
@@ -95,6 +99,19 @@ def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
         )
 
 
+def warn_of_gathering(training_args: RankGRPOConfig) -> None:
+    """Say so if `generate` would gather the weights of the model anew for every token of a list."""
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") == "2"
+    zero3 = is_deepspeed_zero3_enabled() and not training_args.ds3_gather_for_generation
+    if (fsdp or zero3) and not training_args.use_vllm:
+        logger.warning(
+            "%s: the weights are gathered again for every token of a list; step 0 of such a run took ten hours. Set "
+            "use_vllm: true%s, or launch with multi_gpu.yaml or zero2.yaml.",
+            "FSDP2 with transformers' generate" if fsdp else "ZeRO-3 with ds3_gather_for_generation: false",
+            "" if fsdp else " and ds3_gather_for_generation: true",
+        )
+
+
 def load_trainer(name: str | None) -> type[RankGRPOTrainer]:
     """`RankGRPOTrainer`, or the subclass that the arguments name.
 
@@ -126,19 +143,21 @@ def main(
     """
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
+    refuse_eval_set(training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
     trainer_class = load_trainer(args.trainer)
+    tokenizer = load_tokenizer(model_args.model_name_or_path)
     catalog, dialogues = read_data(args)
     sample = None
     if validation.validation:
         sample = ValidationSample.load(validation, args, catalog, training_args.num_ranks)
         sample.warn_of_training(dialogues)
-    tokenizer = load_tokenizer(model_args.model_name_or_path)
     model = load_policy(
         model_args.model_name_or_path,
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
+    require_lora_targets(model, model_args)
     if not_counted := forget_generation_config(model, tokenizer):
         logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
 
@@ -148,6 +167,7 @@ def main(
     renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
 
     warn_of_scaling(args, training_args.scale_rewards)
+    warn_of_gathering(training_args)
     reward = make_reward(args, catalog, dialogues, training_args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     if checkpoint is not None:
@@ -190,14 +210,13 @@ def main(
     for callback in callbacks:
         trainer.add_callback(callback)
     train(trainer, checkpoint)
-    trainer.save_model()
-    trainer.save_state()
     if trainer.is_world_process_zero():
         logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 
 def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     parser = RecipeParser(
         (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)

@@ -23,13 +23,22 @@ from rankrl.demonstrations import popular_items, truth_then_popular
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import Imitate, SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
+from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
-from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_policy, load_tokenizer, model_kwargs
+from rankrl.run.models import (
+    TINY_GPT2,
+    build_tiny_gpt2,
+    load_policy,
+    load_tokenizer,
+    model_kwargs,
+    require_lora_targets,
+)
 from rankrl.run.parser import RecipeParser
 from rankrl.run.start import (
     checkpoint_to_resume,
     make_renderer,
     read_data,
+    refuse_eval_set,
     require_joined_processes,
     require_packages,
     show_example,
@@ -133,6 +142,7 @@ def main(
     """
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
+    refuse_eval_set(training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     imitate = what_to_imitate(dialogues, args.imitate)
     if imitate == "augmented" or (imitate == "recommendations" and args.allow_unknown_items):
@@ -155,6 +165,7 @@ def main(
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
+    require_lora_targets(model, model_args)
     renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     for start in filter(None, (model_args.model_name_or_path, checkpoint)):
@@ -183,12 +194,11 @@ def main(
     for callback in callbacks:
         trainer.add_callback(callback)
     train(trainer, checkpoint)
-    trainer.save_model()
-    trainer.save_state()
 
 
 def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config(), callbacks=callbacks)
 

@@ -31,6 +31,7 @@ from rankrl.labels import LocalScorer, ScoredDialogue, encode_pairs, load_scores
 from rankrl.labels.local import HALF, MIDDLE
 from rankrl.run.arguments import ScorerArguments
 from rankrl.run.console import ConsoleCallback
+from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs
 from rankrl.run.parser import RecipeParser
@@ -168,8 +169,6 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
         hashes = {args.scores: file_hash(args.scores)}
         write_manifest(training_args.output_dir, catalog, None, args, training_args, model_args, inputs=hashes)
     train(trainer, checkpoint_to_resume(training_args))
-    trainer.save_model()
-    trainer.save_state()
     metrics = measure(scorer, learned, held, args.threshold)
     if trainer.is_world_process_zero():
         text = json.dumps(metrics, indent=2) + "\n"
@@ -180,6 +179,7 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
 
 def cli() -> None:
     """Parse YAML and flags, and tune."""
+    explain_errors()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     main(*RecipeParser((ScorerArguments, TrainingArguments, ModelConfig)).parse_args_and_config())
 

@@ -86,8 +86,11 @@ class RankLog:
         """Append the vectors as one JSON line; the first time, drop later steps that a resumed run has left."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self._trimmed and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            path.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]  # a kill or a full disk leaves half a line
+            unfinished = path.with_name(path.name + ".part")
+            unfinished.write_text("".join(line for line in whole if json.loads(line)["step"] < step), encoding="utf-8")
+            unfinished.replace(path)
         self._trimmed = True
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **self.vectors()}) + "\n")

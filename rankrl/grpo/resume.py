@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import send_to_device
 
 _FILE = "rank_grpo_state_{process}.pt"
 
 
 def save_state(state: dict[str, Any], checkpoint: Path, process: int) -> None:
-    """Write numbers and tensors of one process into the checkpoint's folder, which need not be there yet."""
+    """Write numbers and tensors of one process into the checkpoint's folder, which need not be there yet.
+
+    Waits for the other processes, so that nothing is added to a checkpoint that one of them could not write to.
+    """
     checkpoint.mkdir(parents=True, exist_ok=True)
     torch.save(state, checkpoint / _FILE.format(process=process))
+    PartialState().wait_for_everyone()
 
 
 def load_state(checkpoint: Path, process: int, device: torch.device) -> dict[str, Any]:

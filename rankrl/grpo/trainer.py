@@ -9,7 +9,7 @@ and compute the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
+from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.grpo.positions import count_positions_from_the_text
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
@@ -290,8 +291,10 @@ class RankGRPOTrainer(GRPOTrainer):
 
     # ---- Logging --------------------------------------------------------------------------------------------------
 
-    def _phase(self, name: str) -> AbstractContextManager[None]:
-        return self._clock.phase(name) if self.model.training else nullcontext()
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        with explain_out_of_memory(name, self.args), self._clock.phase(name) if self.model.training else nullcontext():
+            yield
 
     def _gather(self, values: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import shutil
@@ -119,11 +120,34 @@ class KeepCheckpoints(TrainerCallback):
         return min(scheduled, self.newest + multiples + 1) + best
 
 
+def is_whole(checkpoint: Path) -> bool:
+    """Was it written to its end? The trainer's state comes last, and a full disk may leave the first half of it."""
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def checkpoint_folders(output_dir: str | Path) -> list[Path]:
+    """All checkpoints of a run, whole or not, by their steps."""
+    return sorted(Path(output_dir).glob("checkpoint-*"), key=_step)
+
+
 def whole_checkpoints(output_dir: str | Path) -> list[int]:
     """The steps of the checkpoints that were written to their end, in the order in which they were."""
-    states = Path(output_dir).glob(f"checkpoint-*/{TRAINER_STATE_NAME}")
-    written = {int(state.parent.name.rpartition("-")[2]): state.stat().st_mtime_ns for state in states}
+    whole = [path for path in checkpoint_folders(output_dir) if is_whole(path)]
+    written = {_step(path): (path / TRAINER_STATE_NAME).stat().st_mtime_ns for path in whole}
     return sorted(written, key=lambda step: (written[step], step))
+
+
+def newest_checkpoint(output_dir: str | Path) -> Path | None:
+    """The one that a run goes on from: of the checkpoints that were written to their end, that of the last step."""
+    for path in reversed(checkpoint_folders(output_dir)):
+        if is_whole(path):
+            return path
+        logger.warning("%s was not written to its end: passed over", path)
+    return None
 
 
 def checkpoint_size(model: torch.nn.Module, *, optimizer: bool = True) -> int:
@@ -144,6 +168,10 @@ def where_to_find(args: Any, state: Any, start: str) -> str:
         place = f", {link}" if link.is_dir() else ""
         return f"{last}; none was surely better on validation than the start ({start}{place})"
     return f"{last}, the best on validation (step {state.best_global_step}) in {link}"
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _folder(output_dir: str | Path, step: int) -> Path:

@@ -1,7 +1,7 @@
 """Ctrl-C, or a scheduler's SIGTERM, saves a checkpoint and stops; the same command goes on from there.
 
-With several processes torch's launcher kills what has not ended 30 seconds after the signal. Where a step and its
-checkpoint take longer than that, save often (`save_steps`), and an interruption costs the steps since the last save.
+With several processes torch's launcher passes the signal on, and kills what has not ended 30 seconds later. Where a
+step and its checkpoint take longer, `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` in the environment is how many seconds it waits.
 """
 
 from __future__ import annotations
@@ -16,27 +16,35 @@ import torch
 from torch import distributed
 from transformers import Trainer, TrainerCallback
 
+from rankrl.run.faults import GO_ON, explain_faults
+
 # A launcher passes on the Ctrl-C that the terminal has sent to its processes already: seconds, not one more press.
 SAME_PRESS = 1.0
 
 
 class SaveOnSignal(TrainerCallback):
-    """Finishes the step under way, saves, and stops. A second Ctrl-C stops at once, without saving.
+    """Finishes the step under way, saves, and stops. A second signal stops at once, without saving.
 
     Several processes stop after the same step, whichever of them the signal reached.
+
+    Attributes:
+        received: the signal that this process got; 0: none.
+        stopping: the signal that all processes have agreed to stop for.
+        afterwards: who gets the signals when training has ended.
     """
 
     def __init__(self) -> None:
         self.received = 0
+        self.stopping = 0
         self._since = 0.0
 
     def listen(self) -> None:
         """Take over SIGINT and SIGTERM."""
-        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.afterwards = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def release(self) -> None:
         """Give the signals back to whoever had them before."""
-        for number, handler in self._previous.items():
+        for number, handler in self.afterwards.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -49,32 +57,39 @@ class SaveOnSignal(TrainerCallback):
             signal.raise_signal(number)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.stopping = self.received
         if distributed.is_initialized():
             received = torch.tensor(self.received, device=args.device)
             distributed.all_reduce(received, op=distributed.ReduceOp.MAX)
-            self.received = int(received)
-        if self.received:
+            self.stopping = int(received)
+        if self.stopping:
             control.should_save = control.should_training_stop = True
 
 
 def train(trainer: Trainer, checkpoint: str | None) -> None:
-    """Train, from a checkpoint if there is one, so that an interruption loses nothing.
+    """Train, from a checkpoint if there is one, and save the last weights; an interruption loses nothing.
 
     Raises:
         SystemExit: with 128 + the signal's number, after an interruption was saved.
+        OSError: if the disk is full, or another process has ended, with what is left and how to go on.
+        torch.OutOfMemoryError: with what to lower.
     """
     watcher = SaveOnSignal()
     trainer.add_callback(watcher)
     watcher.listen()
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with explain_faults(trainer.args):
+            trainer.train(resume_from_checkpoint=checkpoint)
+            if not watcher.stopping:  # an unfinished stage must not look finished
+                trainer.save_model()
+                trainer.save_state()
+    except ConnectionError:  # the launcher's signal is on its way: this process first says why it ends
+        watcher.afterwards[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         watcher.release()
-    if watcher.received:
+    if watcher.stopping:
+        trainer.accelerator.wait_for_everyone()  # the first that ends may take the others with it
         if trainer.is_world_process_zero():
-            print(
-                f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. "
-                "The same command with --resume_from_checkpoint latest goes on from there.",
-                flush=True,
-            )
-        sys.exit(128 + watcher.received)
+            print(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. {GO_ON}", flush=True)
+        sys.exit(128 + watcher.stopping)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from peft import PeftModel
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
+
+from rankrl.run.checkpoints import newest_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +47,60 @@ def is_adapter(name_or_path: str | Path) -> bool:
     return (Path(name_or_path) / "adapter_config.json").is_file()
 
 
+def require_model(name_or_path: str | Path) -> None:
+    """Refuse a directory that is not there, before the Hub is asked for it, or one without weights.
+
+    Raises:
+        FileNotFoundError: with the newest checkpoint, where a training that was not finished left one.
+    """
+    path = Path(name_or_path)
+    if not path.is_dir():
+        if _looks_local(str(name_or_path)):
+            raise FileNotFoundError(
+                f"model_name_or_path is {name_or_path}, and there is no such directory (from {Path.cwd()}). Name the "
+                "output_dir of an earlier stage, a model's directory, or a model on the Hub (organisation/name)."
+            )
+    elif not any(file.suffix in (".safetensors", ".bin") for file in path.iterdir()):
+        newest = newest_checkpoint(path)
+        way_out = (
+            f"Its training was not finished: let it go on (--resume_from_checkpoint latest), or name {newest}."
+            if newest
+            else "Has its training ended well, and is it the right directory?"
+        )
+        raise FileNotFoundError(f"model_name_or_path is {path}, which holds no weights (*.safetensors). {way_out}")
+
+
+def require_lora_targets(model: torch.nn.Module, model_args: ModelConfig) -> None:
+    """Refuse LoRA on modules that the model lacks. peft does so only where it finds none of several.
+
+    Raises:
+        ValueError: with the names of the model's linear modules.
+    """
+    targets = model_args.lora_target_modules
+    if not model_args.use_peft or targets is None or targets == "all-linear":
+        return
+    names = [name for name, _ in model.named_modules()]
+    if isinstance(targets, str):  # a pattern for the whole name, and so is a list of one
+        missing = [] if any(re.fullmatch(targets, name) for name in names) else [targets]
+    else:
+        missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
+    if missing:
+        linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+        found = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        pattern = f" A single one is read as a pattern: .*{targets}" if isinstance(targets, str) else ""
+        raise ValueError(
+            f"lora_target_modules names {', '.join(missing)}, which the model lacks; its linear modules are {found}. "
+            f"Name some of these, or all-linear.{pattern}"
+        )
+
+
 def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
     """The tokenizer of a model, or of an adapter (its own, else that of its base model)."""
     if not name_or_path:
         raise ValueError(
             "model_name_or_path is missing; name a model, the directory of a stage, or tiny-gpt2 for SFT on a laptop."
         )
+    require_model(name_or_path)
     path = Path(name_or_path)
     if is_adapter(path) and not (path / "tokenizer_config.json").is_file():
         name_or_path = _base_of(path)
@@ -94,10 +147,14 @@ def load_policy(
     return AutoModelForCausalLM.from_pretrained(merged, **model_kwargs)
 
 
+def _looks_local(name: str) -> bool:
+    """Not `organisation/name`: a path, or something in a folder that is here."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or ("/" in name and Path(name).parent.is_dir())
+
+
 def _base_of(adapter: Path) -> str:
     base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    looks_local = base.startswith((".", "/", "~")) or base.count("/") > 1
-    if looks_local and not Path(base).is_dir():
+    if _looks_local(base) and not Path(base).is_dir():
         raise FileNotFoundError(
             f"the adapter in {adapter} was trained on the model in {base}, which is not there any more. Put it back, "
             f"or write its new place into `base_model_name_or_path` of {adapter / 'adapter_config.json'}."
@@ -150,8 +207,8 @@ def build_tiny_gpt2(
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        # GPT-2's 0.02 suits its own width. Here attention would start all but blind, and a model that learns late to look
-        # back at what it has listed lists it again.
+        # GPT-2's 0.02 suits its own width. Here attention would start all but blind, and a model that learns late to
+        # look back at what it has listed lists it again.
         initializer_range=width**-0.5,
     )
     set_seed(seed)

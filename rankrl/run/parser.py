@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from trl import TrlParser
@@ -32,6 +33,20 @@ class RecipeParser(TrlParser):
             self.take_defaults(words[at + 1])
             del words[at : at + 2]
         return super().parse_args_and_config(words, **kwargs)
+
+    def parse_args_into_dataclasses(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        *parsed, unknown = super().parse_args_into_dataclasses(*args, **{**kwargs, "return_remaining_strings": True})
+        if unknown and not kwargs.get("return_remaining_strings"):
+            known = [option for action in self._actions for option in action.option_strings]
+            near = [find for word in unknown if word.startswith("--") for find in get_close_matches(word, known, n=1)]
+            meant = f" Did you mean {', '.join(near)}?" if near else ""
+            raise ValueError(f"this recipe has no such settings: {' '.join(unknown)}.{meant} --help lists all of them.")
+        return (*parsed, unknown) if kwargs.get("return_remaining_strings") else tuple(parsed)
+
+    def error(self, message: str) -> NoReturn:
+        """argparse would print hundreds of options before the message."""
+        print(f"{self.prog}: error: {message} (--help lists all settings)", file=sys.stderr)
+        raise SystemExit(2)
 
     def take_defaults(self, path: str | Path) -> None:
         """Let a file say what is meant where no flag does.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.text import Text
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
 
@@ -28,6 +28,7 @@ from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DataArguments
+from rankrl.run.checkpoints import is_whole, newest_checkpoint
 from rankrl.run.models import is_adapter
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,14 @@ def read_data(args: DataArguments, *, allow_empty_truth: bool = False) -> tuple[
 
 
 def load_catalog(args: DataArguments) -> Catalog:
-    """The catalogue that the arguments name."""
+    """The catalogue that the arguments name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CatalogError: for what is no catalogue.
+    """
+    if not Path(args.catalog).exists():
+        raise FileNotFoundError(f"catalog is {args.catalog}, and there is no such file (from {Path.cwd()}).")
     return Catalog.load(args.catalog, args.line_template, columns=args.catalog_columns)
 
 
@@ -105,7 +113,7 @@ def require_packages(model_args: ModelConfig, training_args: Any) -> None:
         training_args: of SFT or Rank-GRPO.
 
     Raises:
-        ImportError: for 4 or 8 bits without bitsandbytes, or `use_vllm` without vLLM.
+        ImportError: for 4 or 8 bits without bitsandbytes, `use_vllm` without vLLM, `report_to` without its package.
         ValueError: for 4 or 8 bits without an adapter to train.
     """
     bits = next((name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)), None)
@@ -125,6 +133,25 @@ def require_packages(model_args: ModelConfig, training_args: Any) -> None:
             f"use_vllm (vllm_mode: {training_args.vllm_mode}) needs the package vllm{where}, and it is not installed: "
             "pip install -c constraints-vllm.txt 'rankrl[train,vllm]'. Or set use_vllm: false; transformers then "
             "writes the lists."
+        )
+    available = get_available_reporting_integrations()
+    if missing := [name for name in training_args.report_to if name not in (*available, "all", "none")]:
+        raise ImportError(
+            f"report_to names {', '.join(missing)}, which is not installed or unknown; here there is "
+            f"{', '.join(available) or 'nothing to report to'}. Install its package, or set report_to: none."
+        )
+
+
+def refuse_eval_set(training_args: Any) -> None:
+    """Refuse transformers' own evaluation, which has no data in the recipes.
+
+    Raises:
+        ValueError: if `eval_strategy` asks for it.
+    """
+    if training_args.eval_strategy != "no":
+        raise ValueError(
+            f"eval_strategy is {training_args.eval_strategy.value!r}, but the recipes have no eval set. Leave it out; "
+            "rank_grpo.py scores held-out dialogues while it trains (--validation FILE.jsonl)."
         )
 
 
@@ -150,8 +177,13 @@ def make_renderer(
         The renderer, and the tokens a list may take.
 
     Raises:
-        ValueError: if K lines cannot fit the completion, or the instruction not the context.
+        ValueError: if the catalogue has fewer than K items, or K lines cannot fit the completion, or the context.
     """
+    if num_ranks > len(catalog):
+        raise ValueError(
+            f"num_ranks is {num_ranks}, but the catalogue holds {len(catalog)} items: a list would have to repeat "
+            "some. Lower num_ranks, or look whether it is the whole catalogue."
+        )
 
     def renderer(max_prompt_tokens: int) -> PromptRenderer:
         return PromptRenderer(
@@ -167,6 +199,12 @@ def make_renderer(
     roomy = renderer(context)
     completion = max_completion_length or roomy.max_completion_tokens(catalog.lines)
     roomy.check_completion_budget(completion, catalog.lines)
+    if completion >= context:
+        raise ValueError(
+            f"a list of {num_ranks} lines may take {completion} tokens (max_completion_length), which leaves no room "
+            f"for a dialogue in the model's context of {context}. Ask for fewer ranks (num_ranks), or take a model "
+            "with a longer context."
+        )
     return renderer(min(args.max_prompt_length or context, context - completion)), completion
 
 
@@ -194,17 +232,24 @@ def show_example(prompt: str, completion_ids: list[int], tokenizer: Any, num_ran
 def checkpoint_to_resume(training_args: Any) -> str | None:
     """`--resume_from_checkpoint latest` goes on from the newest whole checkpoint of the output directory, if any.
 
-    A checkpoint whose writing was cut short lacks the trainer's state, which is written last; it is passed over.
+    A checkpoint whose writing was cut short is passed over (`is_whole`).
+
+    Raises:
+        FileNotFoundError: if another one is named that is not there, or was cut short.
     """
-    wanted = training_args.resume_from_checkpoint
-    if wanted != "latest":
-        return wanted
-    begun = {int(path.name.rpartition("-")[2]): path for path in Path(training_args.output_dir).glob("checkpoint-*")}
-    for step in sorted(begun, reverse=True):
-        if (begun[step] / TRAINER_STATE_NAME).is_file():
-            return str(begun[step])
-        logger.warning("%s was not written to its end: passed over", begun[step])
-    return None
+    wanted, folder = training_args.resume_from_checkpoint, Path(training_args.output_dir)
+    if wanted is None:
+        return None
+    newest = newest_checkpoint(folder)
+    if wanted == "latest":
+        return str(newest) if newest else None
+    if not is_whole(Path(wanted)):
+        instead = f"the newest that can be gone on from is {newest}" if newest else f"there is none in {folder}"
+        raise FileNotFoundError(
+            f"resume_from_checkpoint is {wanted}, which is no checkpoint, or was not written to its end; {instead}. "
+            "`latest` finds it by itself, and begins anew where there is none."
+        )
+    return wanted
 
 
 def write_manifest(
@@ -225,7 +270,9 @@ def write_manifest(
     }
     path = Path(output_dir) / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def versions() -> dict[str, str | None]:

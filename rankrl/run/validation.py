@@ -19,6 +19,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.evaluation import Scores, dialogue_of, evaluate, generate_lists
+from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import RewardArguments, ValidationArguments
 from rankrl.run.choosing import RECORD, Choice, Look
@@ -183,7 +184,10 @@ class Validation(TrainerCallback):
     def _lists(self) -> list[str]:
         """One greedy list per row of the sample, written by all processes together."""
         accelerator = self.trainer.accelerator
-        with accelerator.split_between_processes(self._prompts) as share:
+        with (
+            accelerator.split_between_processes(self._prompts) as share,
+            explain_out_of_memory("validate", self.trainer.args),
+        ):
             texts = generate_lists(
                 accelerator.unwrap_model(self.trainer.model),
                 self._tokenizer,
@@ -220,4 +224,6 @@ class Validation(TrainerCallback):
         record = {"metric": self.sample.metric, "sample": self.sample.facts, **self.choice.summary()}
         path = Path(self.trainer.args.output_dir) / RECORD
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        unfinished = path.with_name(path.name + ".part")
+        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(path)  # a full disk leaves the last one

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from rankrl.grpo.rank_log import RankLog
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import LISTS, train_on
 
@@ -89,3 +90,16 @@ def test_ratio_kl_and_entropy_of_each_rank(preset: str, make_trainer, policy_dir
         assert steps.logs[1][f"{name}/all"] == pytest.approx(sum(values) / len(values), rel=1e-4, abs=1e-6)
     assert min(logged["kl"]) > 1e-5, "the policy should have moved at every rank"
     assert ("clipped" in logged) == (preset == "rank_grpo"), "TRL logs what its own losses clip"
+
+
+def test_the_file_goes_on_after_half_a_line(tmp_path: Path) -> None:
+    """A full disk, or a kill, while it was being written."""
+    path = tmp_path / "ranks_train.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "hi', encoding="utf-8")
+    log = RankLog(num_ranks=1)
+    log.add_values("hit", [[1.0]])
+    log.write(path, 2)
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
+        {"step": 1},
+        {"step": 2, "hit": [1.0]},
+    ]

@@ -63,6 +63,7 @@ def run(recipe: ModuleType, **settings: Any) -> None:
     """Run a recipe's command line in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(recipe.__file__), *flags(**settings)])
+        patch.setattr(sys, "excepthook", sys.excepthook)  # recipes replace it
         recipe.cli()
 
 
@@ -72,6 +73,7 @@ def run_command(command: Sequence[str], shortened: Mapping[str, Sequence[str]]) 
     words = [name, *command[command.index("-m") + 2 :], *shortened.get(name, ())]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", words)
+        patch.setattr(sys, "excepthook", sys.excepthook)
         import_module(f"recipes.{name}").cli()
     return name
 

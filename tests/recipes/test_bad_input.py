@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rankrl.data import DialogueError, load_dialogues, save_dialogues
+from rankrl.run.errors import explain_errors
 from recipes import evaluate, rank_grpo, sft
 from tests import tiny
 from tests.recipes.runs import PAIRS, SMALL, Files, run
@@ -93,3 +97,87 @@ def test_a_model_must_be_named(recipe: ModuleType, files: Files, tmp_path: Path)
     settings = {**files.training, **TRAINING[recipe], "output_dir": tmp_path}
     with pytest.raises(ValueError, match="model_name_or_path"):
         run(recipe, **settings)
+
+
+# ---- What a person sees ----------------------------------------------------------------------------------------------
+
+
+def end_of(recipe: ModuleType, capsys: pytest.CaptureFixture[str], **settings: Any) -> str:
+    """The last words of a recipe that is expected to refuse its settings, as its process prints them."""
+    explain_errors()
+    with pytest.raises((Exception, SystemExit)) as raised:
+        run(recipe, **settings)
+    if raised.type is not SystemExit:  # the parser's, which has printed its words
+        sys.excepthook(raised.type, raised.value, raised.tb)
+    printed = capsys.readouterr()
+    assert "time left" not in printed.out, "it trained before it complained"
+    lines = printed.err.splitlines()
+    first = next(at for at, line in enumerate(lines) if re.match(r"(\w+\.py: )?error\b", line))
+    return "\n".join(lines[first:])
+
+
+def leave_unfinished(policy: Path, folder: Path) -> Path:
+    """What a training that was interrupted leaves: no weights but in its checkpoints."""
+    shutil.copytree(policy, folder / "checkpoint-2")
+    (folder / "checkpoint-2" / "trainer_state.json").write_text("{}", encoding="utf-8")
+    for path in policy.glob("*.json"):
+        shutil.copy(path, folder)
+    return folder
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "groups": ({"num_generations": 3}, r"num_generations is 3, which does not divide the 4 lists"),
+    "no model": ({"model_name_or_path": "{tmp}/sft"}, r"model_name_or_path is .*/sft, and there is no such directory"),
+    "unfinished": ({"model_name_or_path": "{unfinished}"}, r"no weights.*let it go on .*or name \S+/checkpoint-2\."),
+    "no catalogue": ({"catalog": "{tmp}/films.jsonl"}, r"catalog is .*/films.jsonl, and there is no such file"),
+    "long lists": ({"num_ranks": 20}, r"20 lines may take \d+ tokens .*no room for a dialogue in .* context of 256"),
+    "more than items": ({"num_ranks": 60}, r"num_ranks is 60, but the catalogue holds 50 items"),
+    "other items": ({"validation": "{songs}"}, r"not in the catalogue of 50 items, for example 'Song"),
+    "flag": ({"num_rnaks": 3}, r"no such settings: --num_rnaks 3. Did you mean --num_ranks\?"),
+    "value": ({"num_ranks": "three"}, r"--num_ranks.*invalid int value: 'three'"),
+    "YAML": ({"config": "{yaml}"}, r"Unknown arguments from config file .*: num_rnaks"),
+    "LoRA": ({"use_peft": True, "lora_target_modules": "q_proj"}, r"names q_proj, which the model lacks.*c_attn, c_fc"),
+    "eval set": ({"eval_strategy": "steps", "eval_steps": 1}, r"eval_strategy is 'steps', but.*--validation"),
+    "report": ({"report_to": "nowhere"}, r"report_to names nowhere, which is not installed or unknown"),
+    "checkpoint": ({"resume_from_checkpoint": "{tmp}/checkpoint-9"}, r"checkpoint-9, which is no checkpoint"),
+    "a library's": ({"attn_implementation": "flash_attention_2"}, r"error \(transformers\): FlashAttention2 has been"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_said_in_one_message(
+    mistake: str,
+    files: Files,
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    given, said = MISTAKES[mistake]
+    names = {"tmp": tmp_path, "songs": tmp_path / "songs.jsonl", "yaml": tmp_path / "my.yaml", "unfinished": tmp_path}
+    if mistake == "other items":
+        songs = [replace(d, ground_truth=[(f"Song {d.id}", 2020)]) for d in load_dialogues(files.test)]
+        save_dialogues(names["songs"], songs)
+    if mistake == "YAML":
+        names["yaml"].write_text("num_rnaks: 3\n", encoding="utf-8")
+    if mistake == "unfinished":
+        leave_unfinished(policy, tmp_path)
+    given = {name: value.format(**names) if isinstance(value, str) else value for name, value in given.items()}
+    settings = {**files.training, **TRAINING[rank_grpo], "model_name_or_path": policy, "output_dir": tmp_path / "run"}
+
+    words = end_of(rank_grpo, capsys, **{**settings, **given})
+    assert re.search(said, words), words
+    assert len(words.splitlines()) <= 2, words
+
+
+@pytest.mark.parametrize(
+    ("version", "use_vllm", "warned"), [("2", False, True), ("2", True, False), ("1", False, False)]
+)
+def test_fsdp2_gathers_for_every_token(
+    version: str, use_vllm: bool, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as `accelerate launch` says it
+    monkeypatch.setenv("FSDP_VERSION", version)
+    rank_grpo.warn_of_gathering(SimpleNamespace(use_vllm=use_vllm, ds3_gather_for_generation=True))
+    assert ("gathered again for every token" in caplog.text) == warned

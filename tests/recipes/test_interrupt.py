@@ -1,10 +1,14 @@
-"""Ctrl-C loses nothing: a recipe saves, says how to go on, and ends where it would have ended without it."""
+"""Ctrl-C loses nothing: a recipe saves, says how to go on, and ends where it would have ended without it.
+
+A full disk ends it in words, too.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -112,3 +116,23 @@ def test_latest_begins_anew_where_there_is_no_checkpoint(files: Files, policy: P
     settings = {**SMALL, "model_name_or_path": policy, "output_dir": tmp_path}
     run(sft, **files.training, **settings, resume_from_checkpoint="latest")
     assert weights(tmp_path)
+
+
+def test_a_full_disk_ends_in_words(settings: dict[str, Any], tmp_path: Path) -> None:
+    """No file may grow beyond 100 kB, which the weights do."""
+    full = {**settings, "save_steps": 1, "output_dir": tmp_path / "sft"}
+    done = subprocess.run(
+        [sys.executable, "recipes/sft.py", *flags(**full)],
+        cwd=REPOSITORY,
+        env=installed(tmp_path / "packages"),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    words = done.stderr[done.stderr.index("error: there is no room left to write in") :]
+    assert "checkpoint-1 was not written to its end: delete it." in words
+    assert "There is no checkpoint in" in words
+    assert len(words.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1

@@ -21,12 +21,14 @@ class Slope(torch.nn.Module):
         return {"loss": ((x @ self.weight - labels) ** 2).mean()}
 
 
+ROWS = [{"x": torch.tensor([float(i), 1.0]), "labels": torch.tensor(2.0 * i)} for i in range(8)]
+
+
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     """Builds a trainer of four steps that saves nothing by itself."""
 
     def make(name: str = "run", *, callbacks: Any = None, **settings: Any) -> Trainer:
-        rows = [{"x": torch.tensor([float(i), 1.0]), "labels": torch.tensor(2.0 * i)} for i in range(8)]
         arguments = {
             "max_steps": 4,
             "per_device_train_batch_size": 2,
@@ -39,7 +41,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         return Trainer(
             Slope(),
             TrainingArguments(str(tmp_path / name), **{**arguments, **settings}),
-            train_dataset=rows,
+            train_dataset=ROWS,
             callbacks=callbacks,
         )
 

@@ -15,7 +15,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainerCallback
 
 from rankrl.run import checkpoints
-from rankrl.run.checkpoints import KeepCheckpoints, checkpoint_size, where_to_find, whole_checkpoints
+from rankrl.run.checkpoints import (
+    KeepCheckpoints,
+    checkpoint_size,
+    newest_checkpoint,
+    where_to_find,
+    whole_checkpoints,
+)
 from tests.tiny import gpt2_tokenizer, tiny_gpt2
 
 STEPS = {"max_steps": 8, "save_strategy": "steps", "save_steps": 1, "num_train_epochs": 2}
@@ -200,3 +206,14 @@ def test_a_disk_that_is_too_small_is_a_warning(
     (record,) = (record for record in caplog.records if record.name == "rankrl.run.checkpoints")
     assert record.levelno == logging.WARNING
     assert "Lower save_total_limit" in record.message
+
+
+def test_half_a_state_is_no_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step, text in ((1, "{}"), (2, '{"best_global_step": null, "log_hi'), (3, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if text is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text, encoding="utf-8")
+    assert whole_checkpoints(tmp_path) == [1]
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-1"
+    assert "checkpoint-2 was not written to its end" in caplog.text
+    assert newest_checkpoint(tmp_path / "checkpoint-1") is None

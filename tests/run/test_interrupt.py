@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,16 @@ def test_a_second_ctrl_c_stops_at_once_without_saving(
     trainer = make_trainer(callbacks=[Press(signal.SIGINT, times=2)])
     with pytest.raises(KeyboardInterrupt):
         train(trainer, None)
+    assert checkpoints(trainer) == []
+
+
+def test_a_second_sigterm_too(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupt, "SAME_PRESS", -1.0)
+    trainer = make_trainer(callbacks=[Press(signal.SIGTERM, times=2)])
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by the system"))
+    with pytest.raises(SystemExit, match="ended by the system"):
+        train(trainer, None)
+    signal.signal(signal.SIGTERM, before)
     assert checkpoints(trainer) == []
 
 

@@ -11,9 +11,17 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
-from trl import ModelConfig
+from trl import ModelConfig, get_peft_config
 
-from rankrl.run.models import build_tiny_gpt2, is_adapter, load_policy, load_tokenizer, model_kwargs
+from rankrl.run.models import (
+    build_tiny_gpt2,
+    is_adapter,
+    load_policy,
+    load_tokenizer,
+    model_kwargs,
+    require_lora_targets,
+    require_model,
+)
 
 TEXTS = ["I want something like Heat (1995).", "Heat (1995)\nUp (2009)\nAmélie (2001)"] * 3
 TINY = {"vocab_size": 300, "context": 64, "layers": 2, "width": 16, "heads": 2}
@@ -191,6 +199,7 @@ def test_the_tokenizer_of_an_adapter_is_its_own_or_that_of_its_base(adapter: Pat
 def test_a_tokenizer_without_padding_pads_with_its_end(base: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.pad_token = None
+    shutil.copytree(base, tmp_path / "unpadded")
     tokenizer.save_pretrained(tmp_path / "unpadded")
     assert load_tokenizer(tmp_path / "unpadded").pad_token == "<|end|>"
 
@@ -203,3 +212,33 @@ def test_what_trl_says_about_loading_reaches_from_pretrained() -> None:
         "revision": "v2",
         "trust_remote_code": False,
     }
+
+
+def test_a_model_that_is_not_there_is_not_sought_on_the_hub(base: Path, tmp_path: Path) -> None:
+    for name in (str(tmp_path / "sft"), "tests/sft", "./sft"):  # `tests` is a folder here
+        with pytest.raises(FileNotFoundError, match=f"{name}, and there is no such directory"):
+            require_model(name)
+    require_model("organisation/name")
+    require_model(base)
+
+
+@pytest.mark.parametrize(
+    ("targets", "missing"),
+    [
+        (["c_attn", "q_proj"], "q_proj"),
+        (["c_attn", "transformer.h.1.mlp.c_fc"], None),
+        (["q_proj"], "q_proj"),
+        (["c_attn"], "c_attn"),  # ModelConfig makes a pattern of it, which peft matches against whole names
+        ([".*c_attn"], None),
+        (["all-linear"], None),
+    ],
+)
+def test_lora_on_modules_that_the_model_lacks(targets: list[str], missing: str | None, base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    settings = ModelConfig(use_peft=True, lora_target_modules=targets)
+    if missing:
+        with pytest.raises(ValueError, match=f"names {missing}, which the model lacks; .* c_attn, c_fc"):
+            require_lora_targets(model, settings)
+    else:
+        require_lora_targets(model, settings)
+        assert get_peft_model(model, get_peft_config(settings))

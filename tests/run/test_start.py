@@ -190,13 +190,16 @@ def test_qlora_says_what_to_install(bits: str) -> None:
         require_packages(ModelConfig(use_peft=True, **{bits: True}), SimpleNamespace())
 
 
+REPORTS_NOWHERE = SimpleNamespace(report_to=[])
+
+
 def test_few_bits_need_an_adapter_to_train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(start, "is_bitsandbytes_available", lambda: True)
     with pytest.raises(ValueError, match="load_in_4bit is set, but there is no adapter.*use_peft: true"):
-        require_packages(ModelConfig(str(tmp_path), load_in_4bit=True), SimpleNamespace())
-    require_packages(ModelConfig(str(tmp_path), load_in_4bit=True, use_peft=True), SimpleNamespace())
+        require_packages(ModelConfig(str(tmp_path), load_in_4bit=True), REPORTS_NOWHERE)
+    require_packages(ModelConfig(str(tmp_path), load_in_4bit=True, use_peft=True), REPORTS_NOWHERE)
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
-    require_packages(ModelConfig(str(tmp_path), load_in_4bit=True), SimpleNamespace())
+    require_packages(ModelConfig(str(tmp_path), load_in_4bit=True), REPORTS_NOWHERE)
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
@@ -205,7 +208,7 @@ def test_vllm_says_what_to_install(mode: str, where: str) -> None:
     training = SimpleNamespace(use_vllm=True, vllm_mode=mode)
     with pytest.raises(ImportError, match=rf"vllm_mode: {mode}\) needs the package vllm{where}, and .*use_vllm: false"):
         require_packages(ModelConfig(), training)
-    require_packages(ModelConfig(), SimpleNamespace(use_vllm=False, vllm_mode=mode))
+    require_packages(ModelConfig(), SimpleNamespace(use_vllm=False, vllm_mode=mode, report_to=[]))
 
 
 # ---- Processes and checkpoints ---------------------------------------------------------------------------------------
@@ -222,8 +225,13 @@ def test_latest_is_the_newest_checkpoint_or_a_new_start(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
     (tmp_path / "checkpoint-11").mkdir()  # killed while it was written
     assert resume("latest", tmp_path) == str(tmp_path / "checkpoint-10")
-    assert resume("runs/x/checkpoint-3", tmp_path) == "runs/x/checkpoint-3"
+    assert resume(str(tmp_path / "checkpoint-2"), tmp_path / "elsewhere") == str(tmp_path / "checkpoint-2")
     assert resume(None, tmp_path) is None
+    for missing in ("checkpoint-11", "checkpoint-3"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"{missing}, which is no checkpoint.* is .*/checkpoint-10\. `latest`"
+        ):
+            resume(str(tmp_path / missing), tmp_path)
 
 
 def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
