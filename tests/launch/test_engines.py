@@ -35,8 +35,9 @@ WRITTEN = {
     "zero2": "global_step2/mp_rank_00_model_states.pt",
     "zero3": "global_step2/zero_pp_rank_1_mp_rank_00_model_states.pt",
 }
-COMPARED = ("sft", "sft_lora", "rank_grpo")
-RELATIVE = 1e-5  # of losses and log-probabilities, in 32 bits
+# How far log-probabilities may be from those of one process. Adam divides each gradient by its own size: where that of an
+# adapter is nothing but rounding, it makes a whole step, to either side. Training moves them by 0.09 and more.
+COMPARED = {"sft": 1e-5, "sft_lora": 5e-4, "rank_grpo": 1e-5}
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +57,12 @@ def test_recipes_train_resume_and_load(engine: str, alone: Path, files: Files, p
         require_moved(tmp_path / name, policy if CELLS[name].start == "policy" else tmp_path / CELLS[name].start)
         require_same_weights(tmp_path / f"{name}_resumed", tmp_path / name)
         assert (tmp_path / name / "checkpoint-2" / WRITTEN[engine]).is_file(), printed
-    for name in COMPARED:
-        assert losses(tmp_path / name) == pytest.approx(losses(alone / name), rel=RELATIVE), printed
-        torch.testing.assert_close(log_probs(tmp_path / name), log_probs(alone / name), rtol=RELATIVE, atol=2e-5)
+    for name, tolerance in COMPARED.items():
+        assert losses(tmp_path / name) == pytest.approx(losses(alone / name), rel=1e-5), printed
+        torch.testing.assert_close(log_probs(tmp_path / name), log_probs(alone / name), rtol=0, atol=tolerance)
     for name in ("rank_grpo", "rank_grpo_lora"):
         seen = torch.load(tmp_path / name / "seen.pt").log_softmax(-1)
-        torch.testing.assert_close(log_probs(tmp_path / name), seen, rtol=RELATIVE, atol=1e-5)
+        torch.testing.assert_close(log_probs(tmp_path / name), seen, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -73,7 +74,7 @@ def log_probs(directory: Path) -> torch.Tensor:
 def require_moved(run: Path, start: Path) -> None:
     """Or that two runs agree would say nothing. The checkpoint that is resumed from differs from the end, too."""
     for before in (start, run / "checkpoint-2"):
-        assert (log_probs(run) - log_probs(before)).abs().max() > 1e-4, before
+        assert (log_probs(run) - log_probs(before)).abs().max() > 5e-3, before
 
 
 def require_same_weights(found: Path, expected: Path) -> None:
