@@ -35,7 +35,7 @@ WRITTEN = {
     "zero2": "global_step2/mp_rank_00_model_states.pt",
     "zero3": "global_step2/zero_pp_rank_1_mp_rank_00_model_states.pt",
 }
-# How far log-probabilities may be from those of one process. Adam divides each gradient by its own size: where that of an
+# How far log-probabilities may be from those of one process. Adam divides a gradient by its own size: where that of an
 # adapter is nothing but rounding, it makes a whole step, to either side. Training moves them by 0.09 and more.
 COMPARED = {"sft": 1e-5, "sft_lora": 5e-4, "rank_grpo": 1e-5}
 
