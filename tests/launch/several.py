@@ -45,6 +45,7 @@ def run_all(runs: list[dict[str, Any]]) -> None:
         if distributed.is_initialized():
             distributed.barrier()
         AcceleratorState._reset_state()  # each run has settings of its own, as if it had been launched alone
+        make_ready_for_cpus()
         set_seed(0)  # a new adapter is drawn before a trainer sets its seed
         sys.argv = [run["recipe"], *run["words"]]
         print(*sys.argv, flush=True)
@@ -52,6 +53,5 @@ def run_all(runs: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    make_ready_for_cpus()
     run_all(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     distributed.destroy_process_group()
