@@ -29,6 +29,7 @@ from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.grpo.positions import count_positions_from_the_text
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
+from rankrl.grpo.reference import require_same_weights
 from rankrl.grpo.resume import load_state, save_state
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.grpo.step_clock import StepClock
@@ -78,6 +79,11 @@ class RankGRPOTrainer(GRPOTrainer):
         for called in (self.model, self.ref_model):
             if called is not None:
                 count_positions_from_the_text(self.accelerator.unwrap_model(called))
+        if self.is_fsdp_enabled:
+            # transformers' own mark, which accelerate does not set: a process whose lists are complete goes on until
+            # those of the others are, which gather weights from it for every token.
+            policy = self.accelerator.unwrap_model(self.model)
+            getattr(policy, "get_base_model", lambda: policy)()._is_fsdp_managed_module = True
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
         self._clock = StepClock(self.accelerator.device)
@@ -88,7 +94,9 @@ class RankGRPOTrainer(GRPOTrainer):
             pad = self._tokenizer.pad_token_id
             padding = {"prompt_ids": pad, "completion_ids": pad, "unit_ids": -1}
             self._dynamic_sampling = DynamicSampling(self.train_dataset, args, self.accelerator, padding)
-        self._check_reference()
+        if self.ref_model is not None:
+            reference = self.accelerator.unwrap_model(self.ref_model)
+            require_same_weights(self.accelerator.unwrap_model(self.model), reference, self._dist.gather_params)
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
 
@@ -335,7 +343,7 @@ class RankGRPOTrainer(GRPOTrainer):
             rank_log.clear()
         super().log(logs, start_time)
 
-    # ---- Exact resume, and the reference --------------------------------------------------------------------------
+    # ---- Exact resume --------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
@@ -366,18 +374,6 @@ class RankGRPOTrainer(GRPOTrainer):
         self._step, self._buffered_inputs, self._lists_sampled = state["step"], state["lists"], state["lists_sampled"]
         if self._dynamic_sampling:
             self._dynamic_sampling.stream.cursor = state.get("cursor", 0)  # 0: nothing was drawn before
-
-    def _check_reference(self) -> None:
-        """The KL reference must be the policy at the start of RL; TRL loads it anew from the model's path."""
-        if self.ref_model is None or self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            return
-        policy = dict(self.accelerator.unwrap_model(self.model).named_parameters())
-        for name, reference in self.accelerator.unwrap_model(self.ref_model).named_parameters():
-            if not torch.equal(policy[name], reference.to(policy[name])):
-                raise ValueError(
-                    f"the KL reference, loaded from {self.model.config._name_or_path!r}, differs from the policy in "
-                    f"{name}: the model was changed after it was loaded. Save it, and pass the saved directory."
-                )
 
 
 class _EpochSampler(RepeatSampler):

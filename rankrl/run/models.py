@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from accelerate import PartialState
 from peft import PeftModel
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig, get_quantization_config
 
@@ -138,13 +140,25 @@ def load_policy(
         base = AutoModelForCausalLM.from_pretrained(base_name, **model_kwargs)
         return PeftModel.from_pretrained(base, str(name_or_path), is_trainable=trainable)
     merged = Path(merge_into).resolve()
-    if PartialState().is_main_process:
-        whole = {name: value for name, value in model_kwargs.items() if name != "quantization_config"}
+    whole = {name: value for name, value in model_kwargs.items() if name != "quantization_config"}
+    if is_deepspeed_zero3_enabled() or PartialState().is_main_process:
         base = AutoModelForCausalLM.from_pretrained(base_name, **whole)  # four bits would round the adapter away
-        PeftModel.from_pretrained(base, str(name_or_path)).merge_and_unload().save_pretrained(merged)
+        _save_merged(PeftModel.from_pretrained(base, str(name_or_path)), merged)
+    if PartialState().is_main_process:
         load_tokenizer(name_or_path).save_pretrained(merged)
     PartialState().wait_for_everyone()
     return AutoModelForCausalLM.from_pretrained(merged, **model_kwargs)
+
+
+def _save_merged(model: PeftModel, directory: Path) -> None:
+    """Save a model with its adapter merged, on the main process; under ZeRO-3 every process has a share of it."""
+    weights: AbstractContextManager[Any] = nullcontext()
+    if is_deepspeed_zero3_enabled():
+        import deepspeed
+
+        weights = deepspeed.zero.GatheredParameters(list(model.parameters()))
+    with weights:
+        model.merge_and_unload().save_pretrained(directory, is_main_process=PartialState().is_main_process)
 
 
 def _looks_local(name: str) -> bool:

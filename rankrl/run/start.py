@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from rich.console import Console
 from rich.text import Text
 from transformers.integrations import get_available_reporting_integrations
@@ -92,16 +93,24 @@ def resolve_dialogues(
 
 
 def require_joined_processes(training_args: Any) -> None:
-    """Refuse a launch whose processes would each train a model of their own, in silence.
+    """Refuse a launch whose processes would train apart, or without the engine that they were launched for, in silence.
 
     Raises:
-        RuntimeError: if the launcher started several processes and this one knows of no other.
+        RuntimeError: if the launcher started several processes and this one knows of no other, or if the accelerate
+            config says FSDP or DeepSpeed and this is plain data parallelism.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != training_args.world_size:
         raise RuntimeError(
             f"the launcher started {launched} processes, but this one sees {training_args.world_size}: they would "
             "train apart. On CPUs add --use_cpu; otherwise check the accelerate config and the visible GPUs."
+        )
+    engines = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}") == "true"]
+    if engines and training_args.distributed_state.distributed_type == DistributedType.MULTI_CPU:
+        raise RuntimeError(
+            f"the accelerate config asks for {engines[0]}, but with --use_cpu accelerate would spread nothing: every "
+            "process would hold the whole model. Take accelerate_configs/multi_cpu.yaml to try a run out on CPUs. "
+            "DeepSpeed runs there too: without --use_cpu, with --ddp_backend gloo and DS_ACCELERATOR=cpu."
         )
 
 

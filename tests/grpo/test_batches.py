@@ -10,7 +10,7 @@ import torch
 
 from tests.grpo.batches import RUNS, WHOLE, cut, run_all
 from tests.grpo.injected import Steps, gap, train_on
-from tests.grpo.launching import run_by_two
+from tests.launch.launcher import run_by_two
 
 # Of all lists, whoever held them.
 LOGGED = ("loss", "reward", "list_length", "kl/all", "ratio/all", "entropy/all", "entropy/1-3")
@@ -26,7 +26,7 @@ def whole(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def on_two_processes(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two real processes, joined by gloo, have saved."""
     output = tmp_path_factory.mktemp("two")
-    run_by_two("batches.py", policy_dir, output)
+    run_by_two("grpo/batches.py", policy_dir, output)
     return output
 
 

@@ -20,7 +20,7 @@ from rankrl.grpo import Lists, Returns
 from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
 from rankrl.rewards import RankScores
 from tests.grpo.conftest import NUM_RANKS
-from tests.grpo.launching import run_by_two
+from tests.launch.launcher import run_by_two
 
 # ---- The stream ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ def test_without_dynamic_sampling_no_prompt_is_drawn(make_trainer) -> None:
 def by_two(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What two processes, joined by gloo, have seen: by run, one each."""
     output = tmp_path_factory.mktemp("two")
-    run_by_two("sampling_by_two.py", policy_dir, output)
+    run_by_two("grpo/sampling_by_two.py", policy_dir, output)
     runs = ("straight", "resumed")
     return {run: [torch.load(output / f"{run}_{i}.pt", weights_only=True) for i in range(2)] for run in runs}
 

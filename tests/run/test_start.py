@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accelerate.utils import DistributedType
 from transformers import GPT2Config
 from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig, SFTConfig
@@ -241,3 +242,16 @@ def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.Monkey
     require_joined_processes(SimpleNamespace(world_size=2))
     monkeypatch.delenv("WORLD_SIZE")
     require_joined_processes(SimpleNamespace(world_size=1))
+
+
+@pytest.mark.parametrize("engine", ["FSDP", "DEEPSPEED"])
+def test_an_engine_that_accelerate_leaves_out_on_cpus_is_refused(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launched(kind: DistributedType) -> SimpleNamespace:
+        return SimpleNamespace(world_size=2, distributed_state=SimpleNamespace(distributed_type=kind))
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    require_joined_processes(launched(DistributedType.MULTI_CPU))
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    require_joined_processes(launched(DistributedType.MULTI_GPU))
+    with pytest.raises(RuntimeError, match=f"asks for {engine}, but with --use_cpu accelerate would spread nothing"):
+        require_joined_processes(launched(DistributedType.MULTI_CPU))
