@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.catalogue import Catalog
+from catalog.files import whole_file
 from catalog.items import CatalogError
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,9 @@ def save_item_arrays(path: str | os.PathLike[str], catalog: Catalog, **arrays: n
             )
         if values.dtype.kind not in "biufc":
             raise CatalogError(f"array {name!r} holds {values.dtype}; expected numbers or booleans")
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
     keys = np.frombuffer(json.dumps(catalog.keys).encode(), dtype=np.uint8)
-    with unfinished.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, catalog_version=np.array(catalog.version), catalog_keys=keys, **checked)
-    unfinished.replace(path)
 
 
 def load_item_arrays(

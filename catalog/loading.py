@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from catalog.files import whole_file
 from catalog.items import CatalogError, Item
 from catalog.titles import read_year
 
@@ -82,9 +83,8 @@ def write_items(path: str | os.PathLike[str], items: Sequence[Item]) -> None:
             f"cannot save a catalogue as {path.name!r}; expected a name that ends in .jsonl or .jsonl.gz"
         )
     content = "".join(_to_json(item) + "\n" for item in items).encode()
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-    unfinished.replace(path)
+    with whole_file(path) as file:
+        file.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 class _BadFields(ValueError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from catalog.files import whole_file
 
 T = TypeVar("T")
 Rows = tuple[NDArray[Any], ...]
@@ -144,15 +145,9 @@ class Parts:
         return found
 
     def _write(self, shard: Shard, keys: Sequence[str], rows: Rows) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{shard.name}.{digest(keys)[:12]}.npz"
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        with unfinished.open("wb") as file:
-            columns: dict[str, Any] = {f"column{at}": column for at, column in enumerate(rows)}
+        columns: dict[str, Any] = {f"column{at}": column for at, column in enumerate(rows)}
+        with whole_file(self.folder / f"{shard.name}.{digest(keys)[:12]}.npz") as file:
             np.savez(file, keys=np.array(keys), **columns)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
 
 
 def digest(value: Any) -> str:

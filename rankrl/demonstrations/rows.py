@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 
 from catalog import Catalog, ItemReference
+from catalog.files import whole_file
 from rankrl.data import Dialogue, PromptTemplate
 from rankrl.demonstrations.build import Demonstrations
 from rankrl.demonstrations.replies import RawLists
@@ -51,10 +51,7 @@ def write_rows(
         template: how a dialogue is put to the model.
         num_ranks: K, of which the prompt speaks.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for row, dialogue in enumerate(dialogues):
             steps = {step: list(rows[row]) for step, rows in lists.items()}
             *_, final = steps.values()
@@ -67,5 +64,4 @@ def write_rows(
                 "completion": [{"role": "assistant", "content": "\n".join(lines)}],
                 "lists": {step: [item.to_struct() for item in items] for step, items in steps.items()},
             }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    unfinished.replace(path)
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from catalog.files import whole_file
 from rankrl.grpo.credit import Lists, Tokens
 from rankrl.grpo.objective import unit_mean, unit_present
 
@@ -88,9 +89,8 @@ class RankLog:
         if not self._trimmed and path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]  # a kill or a full disk leaves half a line
-            unfinished = path.with_name(path.name + ".part")
-            unfinished.write_text("".join(line for line in whole if json.loads(line)["step"] < step), encoding="utf-8")
-            unfinished.replace(path)
+            with whole_file(path) as file:
+                file.write("".join(line for line in whole if json.loads(line)["step"] < step).encode())
         self._trimmed = True
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **self.vectors()}) + "\n")

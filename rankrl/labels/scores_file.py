@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog import ItemReference
+from catalog.files import whole_file
 from rankrl.teachers.rating import LABEL_SCALE
 
 LOWEST, HIGHEST = float(min(LABEL_SCALE)), float(max(LABEL_SCALE))
@@ -69,14 +70,10 @@ class ScoredDialogue:
 
 def save_scores(path: str | PathLike[str], rows: Iterable[ScoredDialogue]) -> None:
     """Write scores; the file appears when it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for row in rows:
-            items = [_to_json(scored) for scored in row.items]
-            file.write(json.dumps({"id": row.id, "source": row.source, "items": items}, ensure_ascii=False) + "\n")
-    unfinished.replace(path)
+            record = {"id": row.id, "source": row.source, "items": [_to_json(scored) for scored in row.items]}
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
 
 
 def load_scores(path: str | PathLike[str]) -> dict[str, ScoredDialogue]:

@@ -24,6 +24,7 @@ from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
 
 from catalog import Catalog
+from catalog.files import whole_file
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
 from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
@@ -277,11 +278,8 @@ def write_manifest(
         "config": {type(c).__name__: _plain(c) for c in configs},
         **facts,
     }
-    path = Path(output_dir) / "manifest.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with whole_file(Path(output_dir) / "manifest.json") as file:
+        file.write((json.dumps(manifest, indent=2, default=str) + "\n").encode())
 
 
 def versions() -> dict[str, str | None]:

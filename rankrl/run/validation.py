@@ -17,6 +17,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from catalog import Catalog
+from catalog.files import whole_file
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.evaluation import Scores, dialogue_of, evaluate, generate_lists
 from rankrl.grpo.out_of_memory import explain_out_of_memory
@@ -222,8 +223,5 @@ class Validation(TrainerCallback):
         if not self.trainer.is_world_process_zero():
             return
         record = {"metric": self.sample.metric, "sample": self.sample.facts, **self.choice.summary()}
-        path = Path(self.trainer.args.output_dir) / RECORD
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".part")
-        unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(path)  # a full disk leaves the last one
+        with whole_file(Path(self.trainer.args.output_dir) / RECORD) as file:
+            file.write((json.dumps(record, indent=1) + "\n").encode())

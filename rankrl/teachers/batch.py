@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog.files import whole_file
 from rankrl.teachers.completions import FILTER_CODES, explain, read_completion
 from rankrl.teachers.protocol import Answer, BatchNotReady, Messages, TeacherError
 
@@ -65,9 +65,8 @@ class JobFile:
         self._save()
 
     def _save(self) -> None:
-        unfinished = Path(f"{self.path}.tmp")
-        unfinished.write_text(json.dumps([asdict(job) for job in self.jobs.values()], indent=1), encoding="utf-8")
-        os.replace(unfinished, self.path)
+        with whole_file(self.path) as file:
+            file.write(json.dumps([asdict(job) for job in self.jobs.values()], indent=1).encode())
 
 
 def answer_in_batches(

@@ -1,0 +1,40 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file beside its place, and put it there in one step when all of it is on the disk.
+
+    A process that is killed or a disk that is full leaves what was there before. Folders that are missing are made.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError: if it cannot be written; nothing is left of it then.
+
+    Example:
+        >>> with whole_file("runs/manifest.json") as file:
+        ...     file.write(json.dumps(manifest).encode())
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")  # several processes may write the same one
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
