@@ -11,19 +11,18 @@ With `--validation` the best checkpoint on held-out dialogues is `best` in the o
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 
 import numpy as np
 from datasets import Dataset
 from transformers import TrainerCallback
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
 from rankrl.lazy import load_object
+from rankrl.plan.started import warn_of_findings
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
@@ -99,19 +98,6 @@ def warn_of_scaling(args: RewardArguments, scale_rewards: str) -> None:
         )
 
 
-def warn_of_gathering(training_args: RankGRPOConfig) -> None:
-    """Say so if `generate` would gather the weights of the model anew for every token of a list."""
-    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") == "2"
-    zero3 = is_deepspeed_zero3_enabled() and not training_args.ds3_gather_for_generation
-    if (fsdp or zero3) and not training_args.use_vllm:
-        logger.warning(
-            "%s: the weights are gathered again for every token of a list; step 0 of such a run took ten hours. Set "
-            "use_vllm: true%s, or launch with multi_gpu.yaml or zero2.yaml.",
-            "FSDP2 with transformers' generate" if fsdp else "ZeRO-3 with ds3_gather_for_generation: false",
-            "" if fsdp else " and ds3_gather_for_generation: true",
-        )
-
-
 def load_trainer(name: str | None) -> type[RankGRPOTrainer]:
     """`RankGRPOTrainer`, or the subclass that the arguments name.
 
@@ -167,7 +153,6 @@ def main(
     renderer.require_same_prompt(model_args.model_name_or_path, allow_mismatch=args.allow_prompt_mismatch)
 
     warn_of_scaling(args, training_args.scale_rewards)
-    warn_of_gathering(training_args)
     reward = make_reward(args, catalog, dialogues, training_args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     if checkpoint is not None:
@@ -181,6 +166,7 @@ def main(
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
+    warn_of_findings("rank_grpo", trainer.accelerator.unwrap_model(trainer.model), args, training_args, model_args)
     trainer.add_callback(learning_rate_steps)
     ConsoleCallback.install(trainer, RANK_GRPO_COLUMNS)
     if trainer.is_world_process_zero():

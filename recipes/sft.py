@@ -20,6 +20,7 @@ from trl import ModelConfig, SFTConfig, get_peft_config
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, context_length
 from rankrl.demonstrations import popular_items, truth_then_popular
+from rankrl.plan.started import warn_of_findings
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import Imitate, SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
@@ -182,6 +183,7 @@ def main(
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
+    warn_of_findings("sft", trainer.accelerator.unwrap_model(trainer.model), args, training_args, model_args)
     ConsoleCallback.install(trainer, {**SFT_COLUMNS, "anchor KL": "anchor_kl"} if args.anchor_weight else SFT_COLUMNS)
     if trainer.is_world_process_zero():
         renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too

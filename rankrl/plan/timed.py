@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from rankrl.plan.host_memory import host_peak
-from rankrl.plan.settings import strategy_of
+from rankrl.plan.started import joined_strategy
 
 
 class RunClock(TrainerCallback):
@@ -65,7 +65,7 @@ class RunClock(TrainerCallback):
             "saving": self._saving,
             "dialogues": len(train_dataloader.dataset),
             "processes": args.world_size,
-            "strategy": _strategy(joined),
+            "strategy": joined_strategy(joined) or str(joined.distributed_type.value),
             "device": torch.cuda.get_device_name(args.device) if gpu else str(args.device.type).upper(),
             "host_peak": max(host for host, _ in memory),
             "gpu_peak": max(gpu for _, gpu in memory),
@@ -83,13 +83,6 @@ def _now() -> float:
 def _phases(entry: dict[str, float]) -> dict[str, float]:
     times = {name.removeprefix("time/"): value for name, value in entry.items() if name.startswith("time/")}
     return {name: seconds for name, seconds in times.items() if name != "step"}
-
-
-def _strategy(joined: AcceleratorState) -> str:
-    zero = joined.deepspeed_plugin.zero_stage if joined.deepspeed_plugin is not None else 0
-    plugin = getattr(joined, "fsdp_plugin", None)
-    kind = str(joined.distributed_type.value)
-    return strategy_of(kind, zero, plugin.fsdp_version if plugin is not None else 0) or kind
 
 
 def main() -> None:

@@ -39,6 +39,9 @@ WRITTEN = {
 # adapter is nothing but rounding, it makes a whole step, to either side. Training moves them by 0.09 and more.
 COMPARED = {"sft": 1e-5, "sft_lora": 5e-4, "rank_grpo": 1e-5}
 
+# What a person is told before the first list is sampled.
+SAID = {"fsdp2": "under FSDP2 transformers' generate gathers every layer again", "zero3": "ZeRO-3 gathers all weights"}
+
 
 @pytest.fixture(scope="session")
 def alone(files: Files, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,6 +56,7 @@ def alone(files: Files, policy: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_recipes_train_resume_and_load(engine: str, alone: Path, files: Files, policy: Path, tmp_path: Path) -> None:
     """One test an engine: its launch is dear, and test workers would each make their own."""
     printed = run_cells(engine, files, policy, tmp_path)
+    assert SAID.get(engine, "") in printed
     for name in CELLS:
         require_moved(tmp_path / name, policy if CELLS[name].start == "policy" else tmp_path / CELLS[name].start)
         require_same_weights(tmp_path / f"{name}_resumed", tmp_path / name)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -169,15 +169,3 @@ def test_a_mistake_is_said_in_one_message(
     words = end_of(rank_grpo, capsys, **{**settings, **given})
     assert re.search(said, words), words
     assert len(words.splitlines()) <= 2, words
-
-
-@pytest.mark.parametrize(
-    ("version", "use_vllm", "warned"), [("2", False, True), ("2", True, False), ("1", False, False)]
-)
-def test_fsdp2_gathers_for_every_token(
-    version: str, use_vllm: bool, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as `accelerate launch` says it
-    monkeypatch.setenv("FSDP_VERSION", version)
-    rank_grpo.warn_of_gathering(SimpleNamespace(use_vllm=use_vllm, ds3_gather_for_generation=True))
-    assert ("gathered again for every token" in caplog.text) == warned

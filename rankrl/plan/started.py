@@ -1,0 +1,61 @@
+"""A run that is about to start, held against what a plan of it would say."""
+
+from __future__ import annotations
+
+import logging
+import math
+from argparse import Namespace
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+
+from rankrl.data.prompts import context_length
+from rankrl.plan.arithmetic import Strategy
+from rankrl.plan.checks import findings
+from rankrl.plan.estimate import Device
+from rankrl.plan.settings import Cluster, Stage, make_setup, strategy_of
+from rankrl.plan.shapes import shape_of
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_findings(stage: Stage, model: Any, *settings: Any, device: Device | None = None) -> None:
+    """Log what is known to go wrong, before the first list is sampled and the first hour is paid.
+
+    A plan is made of the same settings by `python -m rankrl.plan`, which knows more (times, what takes how much) and
+    ends with status 1. Here its findings are warnings: an estimate of memory should not keep anybody from trying.
+
+    Args:
+        stage: of the run.
+        model: that is trained, with its adapter if it has one.
+        *settings: the recipe's arguments, the trainer's and the model's, in this order, as parsed by this process;
+            accelerate has joined the processes.
+        device: what each process runs on; by default the GPU at hand, or a CPU, whose memory is left out.
+    """
+    joined = AcceleratorState()
+    strategy = joined_strategy(joined)
+    if strategy is None or not joined.is_main_process:
+        return
+    values = {name: value for arguments in settings for name, value in vars(arguments).items()}
+    for adapter in getattr(model, "peft_config", {}).values():  # also one that training goes on with
+        values |= {"use_peft": True, "lora_r": adapter.r}
+    given = Namespace(**values, checked=settings)
+    setup = make_setup(stage, given, Cluster(joined.num_processes, strategy), context_length(model.config))
+    shape = shape_of(model.config, str(given.model_name_or_path))
+    engine_length = values.get("vllm_max_model_length")
+    for finding in findings(shape, setup, device or this_device(), engine_length=engine_length):
+        logger.warning("%s (python -m rankrl.plan says more)", finding.text)
+
+
+def joined_strategy(joined: AcceleratorState) -> Strategy | None:
+    """How the processes of this run share the model; `None` for an engine that a plan does not know."""
+    zero = joined.deepspeed_plugin.zero_stage if joined.deepspeed_plugin is not None else 0
+    plugin = getattr(joined, "fsdp_plugin", None)
+    return strategy_of(str(joined.distributed_type.value), zero, plugin.fsdp_version if plugin is not None else 0)
+
+
+def this_device() -> Device:
+    """The GPU of this process. Only its memory is known."""
+    memory = torch.cuda.get_device_properties().total_memory if torch.cuda.is_available() else math.inf
+    return Device(memory, math.nan, math.nan)
