@@ -158,6 +158,9 @@ def main(
                 [*texts, *("\n".join(lines) for lines in lists), *catalog.lines],
                 vocab_size=args.tiny_vocab_size,
                 context=args.tiny_context,
+                # Far above GPT-2's own, which suits wide models: attention would start all but blind, and a model that
+                # learns late to look back at what it has listed lists it again.
+                initializer_range=0.09,
                 seed=training_args.seed,
             )
     tokenizer = load_tokenizer(model_args.model_name_or_path)

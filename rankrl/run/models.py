@@ -185,6 +185,7 @@ def build_tiny_gpt2(
     layers: int = 2,
     width: int = 128,
     heads: int = 4,
+    initializer_range: float = 0.02,
     seed: int = 0,
 ) -> str:
     """Make a small untrained GPT-2 with a byte-level BPE tokenizer and a chat template, for a laptop or a test.
@@ -197,6 +198,7 @@ def build_tiny_gpt2(
         layers: number of transformer blocks.
         width: hidden size.
         heads: attention heads.
+        initializer_range: standard deviation of the initial weights; by default GPT-2's own.
         seed: of the initial weights.
 
     Returns:
@@ -221,9 +223,7 @@ def build_tiny_gpt2(
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        # GPT-2's 0.02 suits its own width. Here attention would start all but blind, and a model that learns late to
-        # look back at what it has listed lists it again.
-        initializer_range=width**-0.5,
+        initializer_range=initializer_range,
     )
     set_seed(seed)
     model = GPT2LMHeadModel(config)
