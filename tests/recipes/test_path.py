@@ -33,7 +33,8 @@ TINY = {"model_name_or_path": "tiny-gpt2", "tiny_vocab_size": 600, "tiny_context
 def stages(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """SFT -> Rank-GRPO on the merged adapter, by `accelerate launch` -> Rank-GRPO that trains that adapter on."""
     root = tmp_path_factory.mktemp("path")
-    run(sft, config=CONFIGS / "sft.yaml", **files.training, **LAPTOP, **TINY, output_dir=root / "sft")
+    lessons = {**LAPTOP, **TINY, "max_steps": 20, "learning_rate": 1e-2}  # until lists have lines, and differ in them
+    run(sft, config=CONFIGS / "sft.yaml", **files.training, **lessons, output_dir=root / "sft")
     launch(
         root, config=CONFIGS / "rank_grpo.yaml", **files.training, **LAPTOP, **after(root / "sft", root / "rank_grpo")
     )
