@@ -15,7 +15,7 @@ from rankrl.plan.arithmetic import Strategy
 from rankrl.plan.checks import findings
 from rankrl.plan.estimate import Device
 from rankrl.plan.settings import Cluster, Stage, make_setup, strategy_of
-from rankrl.plan.shapes import shape_of
+from rankrl.plan.shapes import shape_of_model
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +34,32 @@ def warn_of_findings(stage: Stage, model: Any, *settings: Any, device: Device | 
         device: what each process runs on; by default the GPU at hand, or a CPU, whose memory is left out.
     """
     joined = AcceleratorState()
-    strategy = joined_strategy(joined)
-    if strategy is None or not joined.is_main_process:
-        return
+    cluster = joined_cluster(joined)
+    if cluster is None or not joined.is_main_process:
+        return  # what follows is the first process's alone: nothing in it may wait for the others
     values = {name: value for arguments in settings for name, value in vars(arguments).items()}
     for adapter in getattr(model, "peft_config", {}).values():  # also one that training goes on with
         values |= {"use_peft": True, "lora_r": adapter.r}
     given = Namespace(**values, checked=settings)
-    setup = make_setup(stage, given, Cluster(joined.num_processes, strategy), context_length(model.config))
-    shape = shape_of(model.config, str(given.model_name_or_path))
+    try:
+        shape = shape_of_model(model, str(given.model_name_or_path))
+        setup = make_setup(stage, given, cluster, context_length(model.config))
+    except ValueError as error:
+        logger.warning("no plan was made of this run: %s", error)
+        return
     engine_length = values.get("vllm_max_model_length")
     for finding in findings(shape, setup, device or this_device(), engine_length=engine_length):
         logger.warning("%s (python -m rankrl.plan says more)", finding.text)
+
+
+def joined_cluster(joined: AcceleratorState) -> Cluster | None:
+    """Where this run takes place, as its processes have joined; `None` for an engine that a plan does not know."""
+    strategy = joined_strategy(joined)
+    if strategy is None:
+        return None
+    engine = joined.deepspeed_plugin
+    device = engine.hf_ds_config.get_value("zero_optimization.offload_optimizer.device") if engine else None
+    return Cluster(joined.num_processes, strategy, device not in ("none", None), joined.mixed_precision)
 
 
 def joined_strategy(joined: AcceleratorState) -> Strategy | None:
