@@ -92,8 +92,10 @@ def measured(
     require_planned(probe, cluster)
     dialogues = options.num_dialogues or probe.dialogues
     steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
+    an_epoch = count_steps(setup, dialogues, 1.0)
     assert steps is not None  # the dialogues are known
-    return probe.in_words(RunLength.of(settings, steps), cycle)
+    assert an_epoch is not None
+    return probe.in_words(RunLength.of(settings, steps, an_epoch), cycle)
 
 
 if __name__ == "__main__":

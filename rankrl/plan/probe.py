@@ -47,11 +47,11 @@ class RunLength:
     checkpoints: int = 0
 
     @classmethod
-    def of(cls, settings: Namespace, steps: int) -> RunLength:
+    def of(cls, settings: Namespace, steps: int, steps_an_epoch: int) -> RunLength:
         """The length of a run of `steps` steps with a recipe's settings, from `rankrl.plan.settings.parse`."""
         training: Any = settings.checked[1]
         kind, every = str(getattr(training.save_strategy, "value", training.save_strategy)), training.save_steps
-        checkpoints = {"epoch": math.ceil(training.num_train_epochs)}.get(kind, 0)
+        checkpoints = math.ceil(steps / steps_an_epoch) if kind == "epoch" else 0
         if kind == "steps":
             checkpoints = math.ceil(steps / every if every >= 1 else 1 / every)
         looks = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from rankrl.plan.arithmetic import Shape
 from rankrl.plan.estimate import Device, Setup, memory, peak, step_time
 
 PARTS = ("rollout", "scoring", "update", "sync")
+GPUS_A_MACHINE = 8  # of those that there may be, where nobody says how many machines
 
 
 def spread(setup: Setup, gpus: int) -> Setup:
@@ -35,7 +37,15 @@ def spread(setup: Setup, gpus: int) -> Setup:
     if strategy in ("single", "ddp"):
         strategy = "ddp" if gpus > 1 else "single"
     at_once = lists if setup.rollout >= setup.batch * setup.accumulation else min(setup.rollout, lists)
-    return replace(setup, processes=gpus, strategy=strategy, batch=batch, accumulation=lists // batch, rollout=at_once)
+    return replace(
+        setup,
+        processes=gpus,
+        nodes=math.ceil(gpus / GPUS_A_MACHINE),
+        strategy=strategy,
+        batch=batch,
+        accumulation=lists // batch,
+        rollout=at_once,
+    )
 
 
 def scaling_table(

@@ -134,7 +134,7 @@ def _counted(model: Any, name: str, linears: list[tuple[int, int]], adapted: lis
         kv_heads=getattr(text, "num_key_value_heads", None) or heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
         vocabulary=text.vocab_size,
-        gated=any("gate_proj" in path or "gate_up_proj" in path for path in _linears(model)),
+        gated=any(path.endswith(("gate_proj", "gate_up_proj")) for path, _ in model.named_modules()),
     )
 
 
