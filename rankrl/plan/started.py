@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
+from peft import LoraConfig
 
 from rankrl.data.prompts import context_length
 from rankrl.plan.arithmetic import Shape, Strategy
@@ -52,10 +53,12 @@ def what_is_trained(stage: Stage, model: Any, settings: Sequence[Any], cluster: 
     """The shape and the setup of a run, as `warn_of_findings` has them.
 
     Raises:
-        ValueError: if the model cannot be planned.
+        ValueError: if the model or its adapter cannot be planned.
     """
     values = {name: value for arguments in settings for name, value in vars(arguments).items()}
     for adapter in getattr(model, "peft_config", {}).values():  # also one that training goes on with
+        if not isinstance(adapter, LoraConfig):
+            raise ValueError(f"the adapter is {adapter.peft_type.value}, and a plan knows LoRA alone. It may train.")
         values |= {"use_peft": True, "lora_r": adapter.r}
     shape = shape_of_model(model, str(values["model_name_or_path"]))
     given = Namespace(**values, checked=settings)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.commands.config.config_args import load_config_from_file
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM, MambaConfig, MambaForCausalLM
 from trl import ModelConfig, get_peft_config
 
@@ -80,6 +80,14 @@ def test_a_model_that_cannot_be_planned_is_trained(settings: tuple[Any, ...], ca
     model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=8, state_size=2, num_hidden_layers=1))
     warn_of_findings("rank_grpo", model, *settings)
     assert "no plan was made of this run: policy (mamba) says no num_attention_heads" in caplog.text
+
+
+def test_another_adapter_than_lora_is_trained(
+    policy: Any, settings: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = get_peft_model(policy, IA3Config(target_modules=["c_attn"], feedforward_modules=[]))
+    warn_of_findings("rank_grpo", other, *settings)
+    assert "no plan was made of this run: the adapter is IA3, and a plan knows LoRA alone" in caplog.text
 
 
 # ---- The same as a plan ----------------------------------------------------------------------------------------------
