@@ -29,8 +29,10 @@ def spread(setup: Setup, gpus: int) -> Setup:
     """
     lists, left = divmod(setup.lists_a_step, gpus)
     if left or not lists:
+        divisors = [str(n) for n in range(1, setup.lists_a_step + 1) if setup.lists_a_step % n == 0]
         raise ValueError(
-            f"a step of {setup.lists_a_step} lists cannot be shared by {gpus} GPUs; --scale takes divisors of it."
+            f"a step of {setup.lists_a_step} lists cannot be shared by {gpus} GPUs; --scale takes divisors of it: "
+            f"{', '.join(divisors)}."
         )
     batch = max(size for size in range(1, setup.batch + 1) if lists % size == 0)
     strategy = setup.strategy

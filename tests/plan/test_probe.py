@@ -175,6 +175,15 @@ def test_a_rollout_is_spread_over_the_steps_that_use_it() -> None:
     )
 
 
+def test_a_probe_that_was_stopped_early_says_so() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"stopped after 1 steps; one that warms up and 1 more are needed\. An alarm"
+    ):
+        measured(3.0).in_words(RunLength(9))
+    with pytest.raises(RuntimeError, match="stopped after 2 steps; one that warms up and 2 more"):
+        measured(3.0, 1.0).in_words(RunLength(9), cycle=2)
+
+
 @pytest.mark.parametrize(
     ("sizes", "cycle", "steps"),
     [
