@@ -34,7 +34,8 @@ from benchmarks import gpu_page
 from benchmarks.grpo_step import GROUP, NUM_RANKS, SIDES, Clock, catalog_words, prompts, save_random_policy, timed_run
 from benchmarks.measure import best_of, in_own_process, peak_memory
 from benchmarks.synthetic import line_writing_tokenizer
-from rankrl.plan.shapes import PAPER_MODELS
+from rankrl.plan.arithmetic import Shape, forward_flops
+from rankrl.plan.shapes import PAPER_MODELS, shape_of
 from rankrl.run.start import machine, versions
 
 logger = logging.getLogger(__name__)
@@ -91,27 +92,17 @@ def shape(name: str) -> PretrainedConfig:
     return config
 
 
-def forward_flops(config: PretrainedConfig, prompt: int, completion: int) -> float:
-    """Floating-point operations of one pass over a prompt and its list, the logits of the list alone.
-
-    Two for each weight of a matrix and each token; attention looks back at half of the tokens on average.
-    """
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    matrices = 2 * config.hidden_size * (queries + keys) + 3 * config.hidden_size * config.intermediate_size
-    tokens = prompt + completion
-    layers = config.num_hidden_layers * (2 * matrices * tokens + 4 * queries * tokens**2 / 2)
-    return layers + 2 * config.hidden_size * config.vocab_size * completion
-
-
-def step_flops(config: PretrainedConfig, sizes: Sizes, *, lora: bool) -> float:
+def step_flops(model: Shape, sizes: Sizes, *, lora: bool) -> float:
     """Operations of a step that the model needs: lists written, scored by the reference, learned from.
+
+    Of prompt and list, only the list is projected onto the vocabulary.
 
     A backward pass is two forward passes; one where the weights below an adapter get no gradient. What gradient
     checkpointing computes twice is not counted twice, and adapters (1 % or so) are not counted.
     """
     passes = 1 + 1 + (2 if lora else 3)
-    return sizes.size * passes * forward_flops(config, sizes.prompt, sizes.completion)
+    length = sizes.prompt + sizes.completion
+    return sizes.size * passes * forward_flops(model, length, length, scored=sizes.completion)
 
 
 def matmul_speed(side: int) -> float:
@@ -194,10 +185,11 @@ def measure(policy: str, steps: int, arm: dict[str, Any], sizes: dict[str, int])
 def runs(name: str, sizes: Sizes, steps: int, deadline: float) -> Iterator[dict[str, Any]]:
     """One shape: every arm and trainer, each arm in a process of its own, until the time is over."""
     config = shape(name)
+    model = shape_of(config, name)
     with tempfile.TemporaryDirectory() as policy:
         save_random_policy(config, line_writing_tokenizer(config.vocab_size, sizes.line_tokens), Path(policy))
         for arm in arms(torch.cuda.is_available()):
-            what = {"shape": name, **asdict(arm), "flops": step_flops(config, sizes, lora=arm.lora)}
+            what = {"shape": name, **asdict(arm), "flops": step_flops(model, sizes, lora=arm.lora)}
             settings = {"policy": policy, "steps": steps, "arm": asdict(arm), "sizes": asdict(sizes)}
             left = deadline - time.monotonic()
             try:

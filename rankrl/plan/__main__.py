@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -31,19 +31,39 @@ from rankrl.plan.settings import Cluster, make_setup, parse, read_cluster, stage
 from rankrl.plan.shapes import load_config, shape_of
 from rankrl.plan.stand_in import stand_in
 
+
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """How argparse reads a number that says how much there is of something."""
+
+    def number(text: str) -> float:
+        if not (value := kind(text)) > 0:
+            raise argparse.ArgumentTypeError(f"{text} is given, and a number above 0 is expected")
+        return value
+
+    return number
+
+
 _PARSER = argparse.ArgumentParser("rankrl.plan", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 _PARSER.add_argument("--config", required=True, help="YAML of the recipe sft or rank_grpo")
 _PARSER.add_argument("--stage", choices=["sft", "rank_grpo"], help="whose YAML it is; by default by its name")
 _PARSER.add_argument("--accelerate", metavar="FILE", help="accelerate config of the launch")
-_PARSER.add_argument("--gpus", type=int, help="GPUs of each machine; by default those of the accelerate config")
-_PARSER.add_argument("--nodes", type=int, help="machines")
+_PARSER.add_argument(
+    "--gpus", type=positive(int), help="GPUs of each machine; by default those of the accelerate config"
+)
+_PARSER.add_argument("--nodes", type=positive(int), help="machines")
 _PARSER.add_argument("--gpu", choices=sorted(DEVICES), default="h100", help="which GPU (default h100)")
-_PARSER.add_argument("--gpu_memory", type=float, metavar="GB", help="and its memory, where it differs")
-_PARSER.add_argument("--num_dialogues", type=int, help="training dialogues, for the length of the run")
-_PARSER.add_argument("--mean_prompt", type=int, metavar="TOKENS", help="of a prompt, for time; by default the longest")
-_PARSER.add_argument("--mean_list", type=int, metavar="TOKENS", help="and of a list; by default 16 for each item")
-_PARSER.add_argument("--scale", type=int, nargs="+", metavar="GPUS", help="the same steps on so many GPUs each")
-_PARSER.add_argument("--probe", type=int, metavar="STEPS", help="run so many steps of the recipe here")
+_PARSER.add_argument("--gpu_memory", type=positive(float), metavar="GB", help="and its memory, where it differs")
+_PARSER.add_argument("--num_dialogues", type=positive(int), help="training dialogues, for the length of the run")
+_PARSER.add_argument(
+    "--mean_prompt", type=positive(int), metavar="TOKENS", help="of a prompt, for time; by default the longest"
+)
+_PARSER.add_argument(
+    "--mean_list", type=positive(int), metavar="TOKENS", help="and of a list; by default 16 for each item"
+)
+_PARSER.add_argument(
+    "--scale", type=positive(int), nargs="+", metavar="GPUS", help="the same steps on so many GPUs each"
+)
+_PARSER.add_argument("--probe", type=positive(int), metavar="STEPS", help="run so many steps of the recipe here")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,8 +112,10 @@ def measured(
     require_planned(probe, cluster)
     dialogues = options.num_dialogues or probe.dialogues
     steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
+    an_epoch = count_steps(setup, dialogues, 1.0)
     assert steps is not None  # the dialogues are known
-    return probe.in_words(RunLength.of(settings, steps), cycle)
+    assert an_epoch is not None
+    return probe.in_words(RunLength.of(settings, steps, an_epoch), cycle)
 
 
 if __name__ == "__main__":

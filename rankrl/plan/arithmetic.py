@@ -184,16 +184,30 @@ def prefill_bytes(shape: Shape, tokens: int, compute_bytes: int) -> float:
 # ---- Work and time ---------------------------------------------------------------------------------------------------
 
 
-def training_flops(shape: Shape, tokens: int, length: int, *, checkpointing: bool, all_weights: bool) -> float:
-    """Floating point operations of a forward and backward pass.
+def forward_flops(shape: Shape, tokens: int, length: int, scored: int) -> float:
+    """Floating point operations of a forward pass: two for each weight of a matrix and each token.
 
-    `2 N + 2 layers length width` a token forward, the same for the gradients of activations, and of weights where all
-    are trained (PaLM, arXiv 2204.02311, appendix B, with the causal half of attention); the forward pass once more
-    under checkpointing.
+    Attention adds `2 layers length width` a token: it looks back at half of the sequence on average (PaLM, arXiv
+    2204.02311, appendix B, with the causal half).
+
+    Args:
+        shape: of the model.
+        tokens: of all sequences together.
+        length: of one sequence, in tokens.
+        scored: how many of the tokens are projected onto the vocabulary.
     """
-    forward = 2.0 * shape.parameters + 2.0 * shape.layers * length * shape.heads * shape.head_dim
+    attention = 2.0 * shape.layers * length * shape.heads * shape.head_dim
+    return tokens * (2.0 * shape.linear_parameters + attention) + scored * 2.0 * shape.hidden * shape.vocabulary
+
+
+def training_flops(shape: Shape, tokens: int, length: int, *, checkpointing: bool, all_weights: bool) -> float:
+    """Floating point operations of a forward and backward pass, all tokens scored.
+
+    The backward pass is one forward pass for the gradients of activations, and one for those of weights where all are
+    trained; the forward pass comes once more under checkpointing.
+    """
     passes = 2 + all_weights + checkpointing
-    return tokens * forward * passes
+    return passes * forward_flops(shape, tokens, length, scored=tokens)
 
 
 def decode_seconds(

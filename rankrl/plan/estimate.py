@@ -16,7 +16,6 @@ DECODING_EFFICIENCY = 0.6  # of its bandwidth, reached in decoding
 GENERATE_OVERHEAD = 1e-3  # seconds a layer that Python takes for each token step of transformers' generate
 ENGINE_OVERHEAD = 5e-3  # seconds a token step of vLLM, whose graphs are recorded
 NVLINK, NETWORK = 300e9, 25e9  # bytes a second between the GPUs of a machine, and between machines
-GPUS_A_MACHINE = 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,8 @@ class Setup:
     Attributes:
         stage: `sft` or `rank_grpo`.
         strategy: how the processes share the model.
-        processes: one for each GPU.
+        processes: one for each GPU, over all machines.
+        nodes: machines.
         offload: are optimizer state and gradients kept in the host's memory (DeepSpeed)?
         weight_bytes: of a weight at rest (`dtype`).
         compute_bytes: of the numbers that are multiplied (2 under `bf16` or `fp16`).
@@ -72,6 +72,7 @@ class Setup:
     stage: Literal["sft", "rank_grpo"]
     strategy: Strategy = "single"
     processes: int = 1
+    nodes: int = 1
     offload: bool = False
     weight_bytes: int = 4
     compute_bytes: int = 2
@@ -258,7 +259,7 @@ def step_time(shape: Shape, setup: Setup, device: Device) -> StepTime:
     )
     forward = 2.0 * shape.parameters * setup.length * lists / flops / setup.uses
     trained = trained_weights(shape, setup)
-    link = NVLINK if setup.processes <= GPUS_A_MACHINE else NETWORK
+    link = NVLINK if setup.nodes == 1 else NETWORK
     _, gradient, _ = on_paper.bytes_a_weight(setup.strategy, setup.weight_bytes, setup.compute_bytes)
     sync = on_paper.exchange_seconds(setup.strategy, trained, shape.parameters, gradient, setup.accumulation, link)
     if setup.stage == "sft":

@@ -47,11 +47,11 @@ class RunLength:
     checkpoints: int = 0
 
     @classmethod
-    def of(cls, settings: Namespace, steps: int) -> RunLength:
+    def of(cls, settings: Namespace, steps: int, steps_an_epoch: int) -> RunLength:
         """The length of a run of `steps` steps with a recipe's settings, from `rankrl.plan.settings.parse`."""
         training: Any = settings.checked[1]
         kind, every = str(getattr(training.save_strategy, "value", training.save_strategy)), training.save_steps
-        checkpoints = {"epoch": math.ceil(training.num_train_epochs)}.get(kind, 0)
+        checkpoints = math.ceil(steps / steps_an_epoch) if kind == "epoch" else 0
         if kind == "steps":
             checkpoints = math.ceil(steps / every if every >= 1 else 1 / every)
         looks = 0
@@ -89,8 +89,17 @@ class Probe:
     gpu_peak: int = 0
 
     def rounds(self, cycle: int) -> list[float]:
-        """Seconds a step after the first one: means over each whole round of `cycle` steps, one rollout and its use."""
+        """Seconds a step after the first one: means over each whole round of `cycle` steps, one rollout and its use.
+
+        Raises:
+            RuntimeError: if the probe was stopped before a round was over.
+        """
         later = self.steps[1:]
+        if len(later) < cycle:
+            raise RuntimeError(
+                f"the probe was stopped after {len(self.steps)} steps; one that warms up and {cycle} more are needed. "
+                "An alarm does so (stop_on_alarm: false leaves it a warning), and so does a signal."
+            )
         return [fmean(later[at : at + cycle]) for at in range(0, len(later) - cycle + 1, cycle)]
 
     def hours(self, run: RunLength, cycle: int) -> dict[str, float]:

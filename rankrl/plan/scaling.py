@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from rankrl.plan.arithmetic import Shape
 from rankrl.plan.estimate import Device, Setup, memory, peak, step_time
 
 PARTS = ("rollout", "scoring", "update", "sync")
+GPUS_A_MACHINE = 8  # of those that there may be, where nobody says how many machines
 
 
 def spread(setup: Setup, gpus: int) -> Setup:
@@ -27,15 +29,25 @@ def spread(setup: Setup, gpus: int) -> Setup:
     """
     lists, left = divmod(setup.lists_a_step, gpus)
     if left or not lists:
+        divisors = [str(n) for n in range(1, setup.lists_a_step + 1) if setup.lists_a_step % n == 0]
         raise ValueError(
-            f"a step of {setup.lists_a_step} lists cannot be shared by {gpus} GPUs; --scale takes divisors of it."
+            f"a step of {setup.lists_a_step} lists cannot be shared by {gpus} GPUs; --scale takes divisors of it: "
+            f"{', '.join(divisors)}."
         )
     batch = max(size for size in range(1, setup.batch + 1) if lists % size == 0)
     strategy = setup.strategy
     if strategy in ("single", "ddp"):
         strategy = "ddp" if gpus > 1 else "single"
     at_once = lists if setup.rollout >= setup.batch * setup.accumulation else min(setup.rollout, lists)
-    return replace(setup, processes=gpus, strategy=strategy, batch=batch, accumulation=lists // batch, rollout=at_once)
+    return replace(
+        setup,
+        processes=gpus,
+        nodes=math.ceil(gpus / GPUS_A_MACHINE),
+        strategy=strategy,
+        batch=batch,
+        accumulation=lists // batch,
+        rollout=at_once,
+    )
 
 
 def scaling_table(

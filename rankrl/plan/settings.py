@@ -165,6 +165,7 @@ def make_setup(stage: Stage, settings: Namespace, cluster: Cluster, context: int
         stage=stage,
         strategy=cluster.strategy,
         processes=cluster.processes,
+        nodes=cluster.nodes,
         offload=cluster.offload,
         weight_bytes=weight,
         compute_bytes=2 if half else weight,

@@ -1,13 +1,16 @@
-"""The shape of a model, read from its config: nothing is downloaded but that, and no weight is made."""
+"""The shape of a model, counted by its config, for which no weight is made, or by the model that a run has loaded."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config
 from transformers.pytorch_utils import Conv1D
@@ -41,7 +44,7 @@ def load_config(name_or_path: str | None) -> PretrainedConfig:
     """The config of a model: of a directory, of one of the paper's models by name, or from the Hub.
 
     Raises:
-        ValueError: for no name, an adapter, or a model that cannot be found.
+        ValueError: for no name, an adapter, a model that cannot be found, or one with code of its own.
     """
     if not name_or_path or name_or_path == TINY_GPT2:
         raise ValueError(
@@ -56,8 +59,12 @@ def load_config(name_or_path: str | None) -> PretrainedConfig:
     ).exists():
         return PAPER_MODELS[known]
     try:
-        return AutoConfig.from_pretrained(name_or_path)
+        return AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"{name_or_path} brings code of its own, which a plan does not run. It may train."
+            ) from error
         raise ValueError(
             f"no config of {name_or_path!r} was found: it is no directory with a config.json, and the Hub did not give "
             f"one. For a stage that has not run yet, name the model that it begins from, e.g. one of "
@@ -77,25 +84,50 @@ def shape_of(config: PretrainedConfig, name: str, adapted: str | Sequence[str] |
         Its shape.
 
     Raises:
-        ValueError: if nothing has one of the names.
+        ValueError: if nothing has one of the names, or the model has no attention that could be planned.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    head = model.get_output_embeddings()
-    linears = {
-        path: sizes for path, module in model.named_modules() if module is not head and (sizes := _sizes(module))
-    }
-    chosen = {path: sizes for path, sizes in linears.items() if _is_adapted(path, adapted)}
+    linears = _linears(model)
+    chosen = [sizes for path, sizes in linears.items() if _is_adapted(path, adapted)]
     if not chosen:
         raise ValueError(f"lora_target_modules is {adapted!r}, and no linear layer of {name} ends so.")
-    text = config.get_text_config()
-    heads = text.num_attention_heads
+    return _counted(model, name, list(linears.values()), chosen)
+
+
+def shape_of_model(model: Any, name: str) -> Shape:
+    """The shape of a model that is loaded, quantised or spread over processes (ZeRO-3): no weight is gathered.
+
+    Args:
+        model: with its adapter, if it has one: `adapted` are then the layers that this one adapts.
+        name: for people.
+
+    Returns:
+        Its shape, without the weights of the adapter.
+
+    Raises:
+        ValueError: if the model has no attention that could be planned.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    adapted = [(module.in_features, module.out_features) for module in base.modules() if isinstance(module, LoraLayer)]
+    return _counted(base, name, list(_linears(base).values()), adapted)
+
+
+def _counted(model: Any, name: str, linears: list[tuple[int, int]], adapted: list[tuple[int, int]]) -> Shape:
+    text = model.config.get_text_config()
+    heads, layers = (getattr(text, key, None) for key in ("num_attention_heads", "num_hidden_layers"))
+    if not isinstance(heads, int) or not isinstance(layers, int):
+        raise ValueError(
+            f"{name} ({model.config.model_type}) says no num_attention_heads and num_hidden_layers for all of its "
+            "layers, so it cannot be planned: a plan knows decoders with attention in every layer, as GPT-2, Llama "
+            "and Qwen. It may train all the same."
+        )
     return Shape(
         name=name,
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        linears=tuple((*sizes, count) for sizes, count in Counter(linears.values()).items()),
-        adapted=tuple((*sizes, count) for sizes, count in Counter(chosen.values()).items()),
-        layers=text.num_hidden_layers,
+        parameters=_weights(model),
+        linears=tuple((*sizes, count) for sizes, count in Counter(linears).items()),
+        adapted=tuple((*sizes, count) for sizes, count in Counter(adapted).items()),
+        layers=layers,
         hidden=text.hidden_size,
         intermediate=getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size,
         heads=heads,
@@ -104,6 +136,38 @@ def shape_of(config: PretrainedConfig, name: str, adapted: str | Sequence[str] |
         vocabulary=text.vocab_size,
         gated=any(path.endswith(("gate_proj", "gate_up_proj")) for path, _ in model.named_modules()),
     )
+
+
+def _weights(model: Any) -> int:
+    """All weights, tied ones once, those of an adapter left out.
+
+    A linear layer has those of its sizes, in however many bits they are packed. Of what ZeRO-3 spreads, `ds_numel` is
+    the whole.
+    """
+    found = {}
+    for _, module in _own_modules(model):
+        sizes = _sizes(module)
+        for name, weight in module.named_parameters(recurse=False):
+            whole = math.prod(sizes) if sizes and name == "weight" else getattr(weight, "ds_numel", weight.numel())
+            found[id(weight)] = whole
+    return sum(found.values())
+
+
+def _linears(model: Any) -> dict[str, tuple[int, int]]:
+    """`(inputs, outputs)` of the linear layers but the head, by the path that they have without an adapter."""
+    head = model.get_output_embeddings()
+    return {
+        path.removesuffix(".base_layer"): sizes
+        for path, module in _own_modules(model)
+        if module is not head and (sizes := _sizes(module))
+    }
+
+
+def _own_modules(model: Any) -> Iterator[tuple[str, Any]]:
+    """A model's modules without those that peft has put into it."""
+    for path, module in model.named_modules():
+        if "lora_" not in path and "modules_to_save" not in path:
+            yield path, module
 
 
 def _sizes(module: Any) -> tuple[int, int] | None:

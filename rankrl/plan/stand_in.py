@@ -8,28 +8,18 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from rankrl.plan.shapes import load_config
-from rankrl.run.models import byte_level_bpe, load_tokenizer
+from rankrl.run.models import byte_level_bpe, has_weights
 from rankrl.run.start import load_catalog, read_dialogues
 
 logger = logging.getLogger(__name__)
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _TEXTS = 5000  # of catalogue and dialogues each, from which a tokenizer learns
-
-
-def has_weights(name_or_path: str) -> bool:
-    """Are a model's weights on this machine, in its directory or in the cache of the Hub?"""
-    if Path(name_or_path).is_dir():
-        return any((Path(name_or_path) / name).is_file() for name in _WEIGHTS)
-    return any(isinstance(try_to_load_from_cache(name_or_path, name), str) for name in _WEIGHTS)
 
 
 @contextmanager
@@ -63,7 +53,7 @@ def stand_in(settings: Namespace) -> Iterator[list[str]]:
 def tokenizer_of(name: str, config: PretrainedConfig, settings: Namespace) -> Any:
     """A model's tokenizer, or one of this data's own where that is not on this machine."""
     try:
-        return load_tokenizer(name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError):
         logger.warning("nor is the tokenizer of %s: prompts have other lengths than with its own", name)
     args = settings.checked[0]

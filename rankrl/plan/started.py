@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
+from peft import LoraConfig
 
 from rankrl.data.prompts import context_length
-from rankrl.plan.arithmetic import Strategy
+from rankrl.plan.arithmetic import Shape, Strategy
 from rankrl.plan.checks import findings
-from rankrl.plan.estimate import Device
+from rankrl.plan.estimate import Device, Setup
 from rankrl.plan.settings import Cluster, Stage, make_setup, strategy_of
-from rankrl.plan.shapes import shape_of
+from rankrl.plan.shapes import shape_of_model
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +36,43 @@ def warn_of_findings(stage: Stage, model: Any, *settings: Any, device: Device | 
         device: what each process runs on; by default the GPU at hand, or a CPU, whose memory is left out.
     """
     joined = AcceleratorState()
-    strategy = joined_strategy(joined)
-    if strategy is None or not joined.is_main_process:
+    cluster = joined_cluster(joined)
+    if cluster is None or not joined.is_main_process:
+        return  # what follows is the first process's alone: nothing in it may wait for the others
+    try:
+        shape, setup = what_is_trained(stage, model, settings, cluster)
+    except ValueError as error:
+        logger.warning("no plan was made of this run: %s", error)
         return
-    values = {name: value for arguments in settings for name, value in vars(arguments).items()}
-    for adapter in getattr(model, "peft_config", {}).values():  # also one that training goes on with
-        values |= {"use_peft": True, "lora_r": adapter.r}
-    given = Namespace(**values, checked=settings)
-    setup = make_setup(stage, given, Cluster(joined.num_processes, strategy), context_length(model.config))
-    shape = shape_of(model.config, str(given.model_name_or_path))
-    engine_length = values.get("vllm_max_model_length")
+    engine_length = getattr(settings[1], "vllm_max_model_length", None)
     for finding in findings(shape, setup, device or this_device(), engine_length=engine_length):
         logger.warning("%s (python -m rankrl.plan says more)", finding.text)
+
+
+def what_is_trained(stage: Stage, model: Any, settings: Sequence[Any], cluster: Cluster) -> tuple[Shape, Setup]:
+    """The shape and the setup of a run, as `warn_of_findings` has them.
+
+    Raises:
+        ValueError: if the model or its adapter cannot be planned.
+    """
+    values = {name: value for arguments in settings for name, value in vars(arguments).items()}
+    for adapter in getattr(model, "peft_config", {}).values():  # also one that training goes on with
+        if not isinstance(adapter, LoraConfig):
+            raise ValueError(f"the adapter is {adapter.peft_type.value}, and a plan knows LoRA alone. It may train.")
+        values |= {"use_peft": True, "lora_r": adapter.r}
+    shape = shape_of_model(model, str(values["model_name_or_path"]))
+    given = Namespace(**values, checked=settings)
+    return shape, make_setup(stage, given, cluster, context_length(model.config))
+
+
+def joined_cluster(joined: AcceleratorState) -> Cluster | None:
+    """Where this run takes place, as its processes have joined; `None` for an engine that a plan does not know."""
+    strategy = joined_strategy(joined)
+    if strategy is None:
+        return None
+    engine = joined.deepspeed_plugin
+    device = engine.hf_ds_config.get_value("zero_optimization.offload_optimizer.device") if engine else None
+    return Cluster(joined.num_processes, strategy, device not in ("none", None), joined.mixed_precision)
 
 
 def joined_strategy(joined: AcceleratorState) -> Strategy | None:

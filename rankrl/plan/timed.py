@@ -24,8 +24,9 @@ from rankrl.plan.started import joined_strategy
 class RunClock(TrainerCallback):
     """Times every step of a short run, the validation after its last one, and a checkpoint, which it asks for.
 
-    It has to be the last callback: what others do after a step (validation) is told from the step by that. The phases
-    of a step are those that `RankGRPOTrainer` logs (`time/*`) where every step is logged.
+    It comes after the callbacks of the recipe: what they do after a step (validation) is told from the step by that.
+    Only the one that watches for signals is added later, and takes no time. The phases of a step are those that
+    `RankGRPOTrainer` logs (`time/*`) where every step is logged.
 
     Args:
         path: JSON of what was seen, in the words of `rankrl.plan.probe.Probe`; written by the first process.

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -24,6 +25,13 @@ from rankrl.run.checkpoints import newest_checkpoint
 logger = logging.getLogger(__name__)
 
 TINY_GPT2 = "tiny-gpt2"
+
+# A folder with one of these was saved to its end: the index of weights in several files is written after them.
+_WEIGHTS = tuple(
+    f"{kind}{index}"
+    for kind in ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
+    for index in ("", ".index.json")
+)
 
 # One turn a line: the shape of the common chat templates, and nothing else.
 _TINY_CHAT_TEMPLATE = (
@@ -49,6 +57,13 @@ def is_adapter(name_or_path: str | Path) -> bool:
     return (Path(name_or_path) / "adapter_config.json").is_file()
 
 
+def has_weights(name_or_path: str | Path) -> bool:
+    """Are the weights of a model or an adapter on this machine, in its directory or in the cache of the Hub?"""
+    if Path(name_or_path).is_dir():
+        return any((Path(name_or_path) / name).is_file() for name in _WEIGHTS)
+    return any(isinstance(try_to_load_from_cache(str(name_or_path), name), str) for name in _WEIGHTS)
+
+
 def require_model(name_or_path: str | Path) -> None:
     """Refuse a directory that is not there, before the Hub is asked for it, or one without weights.
 
@@ -62,14 +77,14 @@ def require_model(name_or_path: str | Path) -> None:
                 f"model_name_or_path is {name_or_path}, and there is no such directory (from {Path.cwd()}). Name the "
                 "output_dir of an earlier stage, a model's directory, or a model on the Hub (organisation/name)."
             )
-    elif not any(file.suffix in (".safetensors", ".bin") for file in path.iterdir()):
+    elif not has_weights(path):
         newest = newest_checkpoint(path)
         way_out = (
             f"Its training was not finished: let it go on (--resume_from_checkpoint latest), or name {newest}."
             if newest
             else "Has its training ended well, and is it the right directory?"
         )
-        raise FileNotFoundError(f"model_name_or_path is {path}, which holds no weights (*.safetensors). {way_out}")
+        raise FileNotFoundError(f"model_name_or_path is {path}, which holds no weights (model.safetensors). {way_out}")
 
 
 def require_lora_targets(model: torch.nn.Module, model_args: ModelConfig) -> None:

@@ -14,6 +14,8 @@ from benchmarks import gpu, gpu_page
 from benchmarks.grpo_step import SIDES
 from benchmarks.synthetic import line_writing_tokenizer
 from rankrl.grpo import LineTable, segment_ranks
+from rankrl.plan.arithmetic import forward_flops
+from rankrl.plan.shapes import shape_of
 
 TINY = gpu.Sizes(size=8, prompt=16, line_tokens=2, micro_batch=8)
 on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="what a GPU does takes minutes")
@@ -39,12 +41,13 @@ def test_operations_are_counted_by_hand() -> None:
     """
     sizes = {"vocab_size": 10, "hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1}
     config = Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=1)
-    assert gpu.forward_flops(config, prompt=1, completion=2) == 864 + 72 + 160
+    shape = shape_of(config, "one layer")
+    assert forward_flops(shape, 3, 3, scored=2) == 864 + 72 + 160
 
     sizes = gpu.Sizes(size=6, prompt=1, line_tokens=1)
-    once = gpu.forward_flops(config, 1, 20)
-    assert gpu.step_flops(config, sizes, lora=False) == 6 * 5 * once, "written, scored, and learned from at three times"
-    assert gpu.step_flops(config, sizes, lora=True) == 6 * 4 * once
+    once = forward_flops(shape, 21, 21, scored=20)
+    assert gpu.step_flops(shape, sizes, lora=False) == 6 * 5 * once, "written, scored, and learned from at three times"
+    assert gpu.step_flops(shape, sizes, lora=True) == 6 * 4 * once
 
 
 def test_random_tokens_write_lines() -> None:

@@ -15,6 +15,7 @@ from rankrl.plan.arithmetic import (
     communication_bytes,
     decode_seconds,
     exchange_seconds,
+    forward_flops,
     kv_cache_bytes,
     layer_activation_bytes,
     logits_bytes,
@@ -112,10 +113,14 @@ def test_keys_and_values_of_qwen() -> None:
 
 
 def test_work_is_six_operations_for_each_weight_and_token() -> None:
+    """Two layers of 4 x 6, and a head of 4 x 10."""
     attention = 2 * 2 * 7 * 4  # 2 x layers x length x width, forward
-    assert training_flops(TOY, 1, 7, checkpointing=False, all_weights=True) == 3 * (2 * 100 + attention)
-    assert training_flops(TOY, 1, 7, checkpointing=True, all_weights=True) == 4 * (2 * 100 + attention)
-    assert training_flops(TOY, 1, 7, checkpointing=False, all_weights=False) == 2 * (2 * 100 + attention)
+    once = 2 * 48 + attention + 2 * 40
+    assert forward_flops(TOY, 1, 7, scored=1) == once
+    assert forward_flops(TOY, 3, 7, scored=1) == 3 * (2 * 48 + attention) + 2 * 40
+    assert training_flops(TOY, 1, 7, checkpointing=False, all_weights=True) == 3 * once
+    assert training_flops(TOY, 1, 7, checkpointing=True, all_weights=True) == 4 * once
+    assert training_flops(TOY, 1, 7, checkpointing=False, all_weights=False) == 2 * once
 
 
 def test_decoding_waits_for_memory_or_for_arithmetic() -> None:

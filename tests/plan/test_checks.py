@@ -10,7 +10,7 @@ import pytest
 
 from rankrl.plan.arithmetic import Shape
 from rankrl.plan.checks import findings, require_whole_groups
-from rankrl.plan.estimate import DEVICES, Setup
+from rankrl.plan.estimate import DEVICES, Setup, memory, peak
 
 QWEN = Shape(
     "qwen",
@@ -77,6 +77,20 @@ def test_what_does_not_fit_is_told_what_to_lower(changes: dict[str, Any], advice
     assert level == "stop"
     assert text.startswith("it does not fit: ")
     assert advice in text
+
+
+def test_what_may_come_out_larger_than_planned_is_tight() -> None:
+    """A GPU that holds the plan and an eighth more; vLLM's share stays what it is, and SFT was measured closer."""
+    for setup in (GOOD, replace(GOOD, engine="colocate", engine_share=0.3)):
+        parts = memory(QWEN, setup, H100)
+        engine = sum(part.bytes for part in parts if part.name == "vLLM")
+        needed = peak(parts) - engine
+        for factor, expected in ((1.125, ["warning"]), (1.26, [])):
+            gpu = replace(H100, memory=factor * needed + engine)
+            share = replace(setup, engine_share=engine / gpu.memory)
+            found = [finding for finding in findings(QWEN, share, gpu) if "it is tight" in finding.text]
+            assert [finding.level for finding in found] == expected
+    assert not [text for _, text in said(replace(GOOD, stage="sft")) if "it is tight" in text]
 
 
 def test_states_that_do_not_fit_are_told_to_spread() -> None:

@@ -48,3 +48,14 @@ def test_a_wrong_setting_is_one_message(capsys: pytest.CaptureFixture[str]) -> N
 def test_without_a_model_it_says_which_are_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(STAGE_TWO) == 1
     assert "Llama-3.2-1B" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--gpus", "--nodes", "--gpu_memory", "--num_dialogues", "--mean_prompt", "--mean_list", "--scale", "--probe"],
+)
+@pytest.mark.parametrize("number", ["0", "-2"])
+def test_numbers_of_nothing_are_refused(flag: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--config", "rank_grpo.yaml", f"{flag}={number}"])
+    assert f"argument {flag}: {number} is given, and a number above 0 is expected" in capsys.readouterr().err

@@ -31,6 +31,7 @@ def test_a_plan_says_what_is_written_below_it(
     status = main(shlex.split(shown["flags"]))
     printed = capsys.readouterr().out
     assert status == 0, printed
+    assert "it is tight" not in printed
     for text in (
         f" {shown['memory']} │ {shown['verdict']} ",
         f"│ {shown['steps']} ",

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from rankrl.data import save_dialogues
 from rankrl.data.simulation import simulate
@@ -28,8 +28,9 @@ from rankrl.plan.probe import (
     steps_to_run,
 )
 from rankrl.plan.settings import Cluster
-from rankrl.plan.stand_in import has_weights
-from rankrl.run.models import build_tiny_gpt2
+from rankrl.plan.stand_in import stand_in
+from rankrl.run.models import build_tiny_gpt2, load_policy, load_tokenizer
+from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SFT, RANK_GRPO = (str(REPOSITORY / "recipes" / "configs" / "demo" / f"{stage}.yaml") for stage in ("sft", "rank_grpo"))
@@ -174,6 +175,15 @@ def test_a_rollout_is_spread_over_the_steps_that_use_it() -> None:
     )
 
 
+def test_a_probe_that_was_stopped_early_says_so() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"stopped after 1 steps; one that warms up and 1 more are needed\. An alarm"
+    ):
+        measured(3.0).in_words(RunLength(9))
+    with pytest.raises(RuntimeError, match="stopped after 2 steps; one that warms up and 2 more"):
+        measured(3.0, 1.0).in_words(RunLength(9), cycle=2)
+
+
 @pytest.mark.parametrize(
     ("sizes", "cycle", "steps"),
     [
@@ -204,14 +214,20 @@ def test_whole_rounds_are_probed(sizes: dict[str, int], cycle: int, steps: int) 
 )
 def test_what_a_run_consists_of(settings: dict[str, object], expected: RunLength) -> None:
     given = {"save_steps": 500, "num_train_epochs": 2.0, **settings}
-    assert RunLength.of(Namespace(**given, checked=[None, SimpleNamespace(**given)]), 100) == expected
+    settings = Namespace(**given, checked=[None, SimpleNamespace(**given)])
+    assert RunLength.of(settings, 100, steps_an_epoch=60) == expected
 
 
-def test_weights_are_looked_for(tmp_path: Path) -> None:
-    assert not has_weights(str(tmp_path))
-    assert not has_weights("nobody/has-this-model")
-    (tmp_path / "model.safetensors").touch()
-    assert has_weights(str(tmp_path))
+def test_a_tokenizer_beside_the_config_is_the_model_s_own(tmp_path: Path, tiny_llama: LlamaForCausalLM) -> None:
+    """Both without weights: prompts are as long as the model's own."""
+    own = tiny.gpt2_tokenizer()
+    own.save_pretrained(tmp_path)
+    tiny_llama.config.save_pretrained(tmp_path)
+    with stand_in(Namespace(model_name_or_path=str(tmp_path))) as (flag, folder):
+        assert flag == "--model_name_or_path"
+        assert load_tokenizer(folder).get_vocab() == own.get_vocab()
+        assert load_policy(folder).config.vocab_size == tiny_llama.config.vocab_size
+    assert not Path(folder).exists()
 
 
 # ---- Where it runs ---------------------------------------------------------------------------------------------------

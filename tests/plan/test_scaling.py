@@ -37,6 +37,10 @@ def test_one_gpu_exchanges_nothing() -> None:
     assert spread(replace(STEP, strategy="zero2"), 16).strategy == "zero2"
 
 
+def test_more_than_eight_gpus_are_several_machines() -> None:
+    assert [spread(STEP, gpus).nodes for gpus in (1, 8, 16, 48)] == [1, 1, 2, 6]
+
+
 def test_lists_written_in_parts_stay_in_parts() -> None:
     parts = replace(STEP, rollout=16)
     assert [spread(parts, gpus).rollout for gpus in (8, 16, 48)] == [16, 16, 8]
@@ -44,7 +48,10 @@ def test_lists_written_in_parts_stay_in_parts() -> None:
 
 def test_a_step_that_cannot_be_shared() -> None:
     for gpus in (5, 768):
-        with pytest.raises(ValueError, match=f"a step of 384 lists cannot be shared by {gpus} GPUs; .* divisors of it"):
+        with pytest.raises(
+            ValueError,
+            match=f"a step of 384 lists cannot be shared by {gpus} GPUs; .* divisors of it: 1, 2, 3, .* 384\\.",
+        ):
             spread(STEP, gpus)
 
 

@@ -95,6 +95,12 @@ def test_times_are_for_usual_lengths() -> None:
     assert usual_lengths(setup, 20, 9000).prompt == 2048
 
 
+def test_machines_are_counted() -> None:
+    """Four GPUs on each of two machines are no more than one machine has, and still exchange over the network."""
+    setup = setup_of("rank_grpo.yaml", cluster=read_cluster(None, gpus=4, nodes=2))
+    assert (setup.processes, setup.nodes) == (8, 2)
+
+
 def test_a_prompt_without_a_limit_takes_what_the_context_leaves(tmp_path: Path) -> None:
     (tmp_path / "sft.yaml").write_text("num_ranks: 10\n", encoding="utf-8")
     settings = parse("sft", str(tmp_path / "sft.yaml"), [], Cluster())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import GPT2LMHeadModel, LlamaForCausalLM, Qwen2ForCausalLM
+import torch
+from transformers import GPT2LMHeadModel, LlamaForCausalLM, MambaConfig, Qwen2ForCausalLM
 
 from rankrl.plan.arithmetic import lora_parameters
-from rankrl.plan.shapes import PAPER_MODELS, load_config, shape_of
+from rankrl.plan.shapes import PAPER_MODELS, load_config, shape_of, shape_of_model
 
 
 def counted(model: Any) -> int:
@@ -51,6 +55,40 @@ def test_adapters_have_the_weights_that_peft_gives_them(tiny_llama: LlamaForCaus
         )
         trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
         assert lora_parameters(shape.adapted, 3) == trained
+
+
+@pytest.mark.parametrize("family", ["tiny_gpt2", "tiny_qwen2", "tiny_llama"])
+def test_a_loaded_model_has_the_shape_of_its_config(family: str, request: pytest.FixtureRequest) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = deepcopy(request.getfixturevalue(family))
+    assert shape_of_model(model, "tiny") == replace(shape_of(model.config, "tiny"), adapted=())
+    some = "c_attn" if family == "tiny_gpt2" else "q_proj"
+    adapted = get_peft_model(model, LoraConfig(r=3, target_modules=[some], task_type="CAUSAL_LM"))
+    assert shape_of_model(adapted, "tiny") == shape_of(model.config, "tiny", [some])
+
+
+def test_what_is_spread_counts_whole(tiny_llama: LlamaForCausalLM) -> None:
+    """ZeRO-3 leaves an empty tensor in the place of a weight, and says in `ds_numel` how many numbers it stands for."""
+    model = deepcopy(tiny_llama)
+    for weight in model.parameters():
+        weight.ds_numel = weight.numel()
+        weight.data = torch.empty(0)
+    assert shape_of_model(model, "tiny") == shape_of_model(tiny_llama, "tiny")
+
+
+def test_a_model_without_attention_teaches() -> None:
+    config = MambaConfig(vocab_size=64, hidden_size=8, state_size=2, num_hidden_layers=1)
+    with pytest.raises(ValueError, match=r"some \(mamba\) says no num_attention_heads .* cannot be planned"):
+        shape_of(config, "some")
+
+
+def test_a_model_with_code_of_its_own_is_not_run(tmp_path: Path) -> None:
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "own.py").write_text("raise SystemExit('it was run')", encoding="utf-8")
+    with pytest.raises(ValueError, match="brings code of its own, which a plan does not run"):
+        load_config(str(tmp_path))
 
 
 def test_a_model_that_is_not_there_teaches(tmp_path: Path, tiny_llama: LlamaForCausalLM) -> None:

@@ -15,6 +15,7 @@ from trl import ModelConfig, get_peft_config
 
 from rankrl.run.models import (
     build_tiny_gpt2,
+    has_weights,
     is_adapter,
     load_policy,
     load_tokenizer,
@@ -242,3 +243,20 @@ def test_lora_on_modules_that_the_model_lacks(targets: list[str], missing: str |
     else:
         require_lora_targets(model, settings)
         assert get_peft_model(model, get_peft_config(settings))
+
+
+def test_weights_are_looked_for(tmp_path: Path) -> None:
+    assert not has_weights(str(tmp_path))
+    assert not has_weights("nobody/has-this-model")
+    (tmp_path / "model.safetensors").touch()
+    assert has_weights(str(tmp_path))
+
+
+def test_what_is_saved_beside_weights_is_none(tmp_path: Path) -> None:
+    for name in ("training_args.bin", "optimizer.bin", "model-00001-of-00002.safetensors"):
+        (tmp_path / name).touch()
+    assert not has_weights(tmp_path)
+    with pytest.raises(FileNotFoundError, match="which holds no weights"):
+        require_model(tmp_path)
+    (tmp_path / "model.safetensors.index.json").touch()  # written last
+    require_model(tmp_path)
