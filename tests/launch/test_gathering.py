@@ -19,7 +19,8 @@ from tests.launch.launcher import run_by_two
 
 pytestmark = pytest.mark.launch
 
-LOGGED = ("loss", "reward", "list_length", "ratio/all", "kl/all", "entropy/all")
+LOGGED = ("loss", "ratio/all", "kl/all", "entropy/all")
+LOGGED_ON_GENERATION = ("reward", "list_length", "return/all", "informative/all")  # every other step
 
 
 def test_what_two_processes_gather_is_what_one_sees(policy_dir: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -31,9 +32,8 @@ def test_what_two_processes_gather_is_what_one_sees(policy_dir: Path, tmp_path: 
         steps, wanted_metrics = whole[name]
         for found, wanted in zip(gradients, steps.gradients, strict=True):
             assert gap(found, wanted) < 1e-5, name
-        assert len(logs) == 4
-        for found, wanted in zip(logs, steps.logs, strict=True):
-            require_close(found, wanted, LOGGED)
+        for step, (found, wanted) in enumerate(zip(logs, steps.logs, strict=True)):
+            require_close(found, wanted, LOGGED if step % 2 else LOGGED + LOGGED_ON_GENERATION)
         measured = [key for key in metrics if "/" in key or "reward" in key]
         require_close(metrics, second[name][2], measured)
         require_close(metrics, wanted_metrics, measured)
