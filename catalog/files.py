@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -14,7 +15,8 @@ from typing import BinaryIO
 def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file beside its place, and put it there in one step when all of it is on the disk.
 
-    A process that is killed or a disk that is full leaves what was there before. Folders that are missing are made.
+    A process that is killed or a disk that is full leaves what was there before; the killed one also leaves its
+    unfinished file, `NAME.HOST.PID.part`, which nobody deletes. Folders that are missing are made.
 
     Args:
         path: of the file.
@@ -28,7 +30,8 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")  # several processes may write the same one
+    # Several processes may write the same one, on several machines that share a disk.
+    unfinished = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         with unfinished.open("wb") as file:
             yield file

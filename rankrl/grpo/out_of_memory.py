@@ -14,7 +14,8 @@ def explain_out_of_memory(phase: str, args: Any) -> Iterator[None]:
     """Say of memory that runs out inside what was being done, and what to lower; what an inner phase said stays.
 
     Args:
-        phase: one of `StepClock`, or "validate". What needs no memory to speak of is left to the phase around it.
+        phase: one of `StepClock`, "validate", or "step" for all of it. What needs no memory to speak of is left to the
+            phase around it.
         args: settings of the training, as in force.
 
     Raises:
@@ -30,17 +31,22 @@ def explain_out_of_memory(phase: str, args: Any) -> Iterator[None]:
         if phase not in _EXPLAINED or isinstance(error.__cause__, torch.OutOfMemoryError):
             raise
         raise torch.OutOfMemoryError(
-            f"GPU memory ran out while {_EXPLAINED[phase](args)} `python -m rankrl.plan` with these settings says what "
-            f"takes how much. The device said: {str(error).splitlines()[0]}"
+            f"GPU memory ran out {_EXPLAINED[phase](args)} `python -m rankrl.plan` with these settings says what "
+            f"takes how much. The device said: {first_line(error)}"
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows (a stack of C++, advice); its type if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _generate(args: Any) -> str:
     shorter = f"allow shorter lists (max_completion_length {args.max_completion_length})"
     if args.use_vllm:
         return (
-            f"vLLM wrote the lists. It takes vllm_gpu_memory_utilization {args.vllm_gpu_memory_utilization} of each "
-            f"GPU beside the training: lower that, set vllm_enable_sleep_mode: true, or {shorter}."
+            f"while vLLM wrote the lists. It takes vllm_gpu_memory_utilization {args.vllm_gpu_memory_utilization} of "
+            f"each GPU beside the training: lower that, set vllm_enable_sleep_mode: true, or {shorter}."
         )
     batch, steps = args.per_device_train_batch_size, args.steps_per_generation
     fewer = (
@@ -50,31 +56,32 @@ def _generate(args: Any) -> str:
         f"({args.gradient_accumulation_steps}), with steps_per_generation: 1"
     )
     return (
-        f"lists were written, {batch * steps} at once (per_device_train_batch_size {batch} x steps_per_generation "
-        f"{steps}): {fewer}; num_generations ({args.num_generations}) must still divide the lists of all processes. Or "
-        f"{shorter}, or let vLLM write them (use_vllm: true)."
+        f"while lists were written, {batch * steps} at once (per_device_train_batch_size {batch} x "
+        f"steps_per_generation {steps}): {fewer}; num_generations ({args.num_generations}) must still divide the lists "
+        f"of all processes. Or {shorter}, or let vLLM write them (use_vllm: true)."
     )
 
 
 def _log_probs(args: Any) -> str:
     return (
-        f"log-probabilities of the lists were computed, {_batch(args)} Or allow shorter prompts and lists "
+        f"while log-probabilities of the lists were computed, {_batch(args)} Or allow shorter prompts and lists "
         f"(max_prompt_length, max_completion_length {args.max_completion_length})."
     )
 
 
-def _update(args: Any) -> str:
+def _step(args: Any) -> str:
     checkpointing = "" if args.gradient_checkpointing else " Or set gradient_checkpointing: true."
     return (
-        f"the weights were updated, from {_batch(args)}{checkpointing} Or train an adapter (use_peft: true), load the "
-        "model in fewer bits (dtype: bfloat16, load_in_4bit: true), or spread it over GPUs (accelerate_configs/)."
+        f"in the step. Most of it is taken by the update, from {_batch(args)}{checkpointing} Or train an adapter "
+        "(use_peft: true), load the model in fewer bits (dtype: bfloat16, load_in_4bit: true), or spread it over GPUs "
+        "(accelerate_configs/)."
     )
 
 
 def _validate(args: Any) -> str:
     return (
-        "lists were written for validation: lower validate_batch_size, or allow shorter lists (max_completion_length "
-        f"{args.max_completion_length})."
+        "while lists were written for validation: lower validate_batch_size, or allow shorter lists "
+        f"(max_completion_length {args.max_completion_length})."
     )
 
 
@@ -89,6 +96,6 @@ def _batch(args: Any) -> str:
 _EXPLAINED: dict[str, Callable[[Any], str]] = {
     "generate": _generate,
     "log_probs": _log_probs,
-    "update": _update,
+    "step": _step,
     "validate": _validate,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,9 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def checkpoint_folders(output_dir: str | Path) -> list[Path]:
-    """All checkpoints of a run, whole or not, by their steps."""
-    return sorted(Path(output_dir).glob("checkpoint-*"), key=_step)
+    """All checkpoints of a run, whole or not, by their steps; a person's `checkpoint-old` is none."""
+    named = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(named, key=_step)
 
 
 def whole_checkpoints(output_dir: str | Path) -> list[int]:

@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 from transformers import Trainer, TrainerCallback
 
-from rankrl.run.faults import GO_ON, explain_faults
+from rankrl.run.faults import GO_ON, ProcessLostError, explain_faults
 
 # A launcher passes on the Ctrl-C that the terminal has sent to its processes already: seconds, not one more press.
 SAME_PRESS = 1.0
@@ -71,7 +71,7 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
 
     Raises:
         SystemExit: with 128 + the signal's number, after an interruption was saved.
-        OSError: if the disk is full, or another process has ended, with what is left and how to go on.
+        OSError: if the disk is full, or another process has ended or is late, with what is left and how to go on.
         torch.OutOfMemoryError: with what to lower.
     """
     watcher = SaveOnSignal()
@@ -83,7 +83,7 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
             if not watcher.stopping:  # an unfinished stage must not look finished
                 trainer.save_model()
                 trainer.save_state()
-    except ConnectionError:  # the launcher's signal is on its way: this process first says why it ends
+    except ProcessLostError:  # the launcher's signal is on its way: this process first says why it ends
         watcher.afterwards[signal.SIGTERM] = signal.SIG_IGN
         raise
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,3 +77,5 @@ def test_a_killed_process_leaves_what_was_there(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"half\n"
         process.kill()
     assert path.read_bytes() == b"before"
+    unfinished = tmp_path / f"b.txt.{socket.gethostname()}.{process.pid}.part"  # no other machine's writer has it
+    assert unfinished.read_bytes() == b"half"

@@ -96,18 +96,19 @@ def rank_trainer(
     peft_config: Any = None,
     callbacks: Any = None,
     columns: dict[str, list] | None = None,
+    data: Dataset | None = None,
     **settings: Any,
 ) -> RankGRPOTrainer:
     """A trainer on eight prompts, with `SETTINGS` where none are given.
 
-    `columns` are further columns of the data set, eight values each.
+    `columns` are further columns of the data set, eight values each; `data` is another data set.
     """
     defaults = {**SETTINGS, "output_dir": str(output_dir), "num_ranks": NUM_RANKS}
     return trainer_class(
         AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
         reward_funcs,
         RankGRPOConfig(**{**defaults, **settings}),
-        train_dataset=prompts(columns),
+        train_dataset=prompts(columns) if data is None else data,
         processing_class=AutoTokenizer.from_pretrained(policy_dir),
         peft_config=peft_config,
         callbacks=callbacks,

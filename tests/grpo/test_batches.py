@@ -46,6 +46,7 @@ def test_in_parts(accumulation: int, policy_dir: Path, tmp_path: Path, whole: di
         require_same(found.gradients, found.logs, whole[name])
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("name", RUNS)
 def test_over_two_processes(name: str, accumulation: int, on_two_processes: Path, whole: dict[str, Steps]) -> None:

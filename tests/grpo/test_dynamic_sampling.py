@@ -289,6 +289,7 @@ def by_two(policy_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {run: [torch.load(output / f"{run}_{i}.pt", weights_only=True) for i in range(2)] for run in runs}
 
 
+@pytest.mark.launch
 def test_two_processes_share_what_one_of_them_finds(by_two: dict[str, list], policy_dir: Path) -> None:
     """Four lists each, of two prompts; the lists of process 1 all earn the same.
 
@@ -306,6 +307,7 @@ def test_two_processes_share_what_one_of_them_finds(by_two: dict[str, list], pol
         require_whole(process["lists"], AutoModelForCausalLM.from_pretrained(policy_dir))
 
 
+@pytest.mark.launch
 def test_two_processes_resume_where_they_were(by_two: dict[str, list]) -> None:
     for straight, resumed in zip(*by_two.values(), strict=True):
         assert straight["cursor"] == resumed["cursor"]

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, GPT2Model
 
-from rankrl.grpo import RankGRPOTrainer
+from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.run.interrupt import train
 
@@ -38,19 +38,20 @@ class TooLarge(GPT2Model):
         (
             "generate",
             {"gradient_accumulation_steps": 2},
-            r"lists were written, 8 at once \(per_device_train_batch_size 4 x steps_per_generation 2\): halve "
+            r"while lists were written, 8 at once \(per_device_train_batch_size 4 x steps_per_generation 2\): halve "
             r"steps_per_generation \(2\).*num_generations \(2\).*max_completion_length 12.*use_vllm",
         ),
-        ("generate", {}, r"lists were written, 4 at once.*halve per_device_train_batch_size and double"),
+        ("generate", {}, r"while lists were written, 4 at once.*halve per_device_train_batch_size and double"),
         (
             "score",
             {"beta": 0.1},  # by the reference, which is the policy with the adapter off
-            r"log-probabilities of the lists were computed, 4 texts at once: halve per_device_train_batch_size \(4\)",
+            r"while log-probabilities of the lists were computed, 4 texts at once: halve per_device_train_batch_size "
+            r"\(4\)",
         ),
         (
             "learn",
             {},
-            r"the weights were updated, from 4 texts.*gradient_accumulation_steps \(1\).*gradient_checkpointing: true",
+            r"in the step. Most of it.* from 4 texts.*gradient_accumulation_steps \(1\).*gradient_checkpointing: true",
         ),
     ],
 )
@@ -61,7 +62,7 @@ def test_each_phase_says_what_to_lower(
     model.transformer.__class__ = TooLarge
     model.transformer.fails_to = fails_to
     trainer = make_trainer(model=model, peft_config=LoraConfig(r=2, task_type="CAUSAL_LM"), **settings)
-    with pytest.raises(torch.OutOfMemoryError, match=f"ran out while {said}.*rankrl.plan.*2.32 GiB") as raised:
+    with pytest.raises(torch.OutOfMemoryError, match=f"ran out {said}.*rankrl.plan.*2.32 GiB") as raised:
         train(trainer, None)
     assert str(raised.value.__cause__) == NEEDED
 
@@ -79,13 +80,24 @@ def test_the_inner_phase_is_the_one() -> None:
     args = SimpleNamespace(max_completion_length=512)
     with (
         pytest.raises(torch.OutOfMemoryError, match="for validation: lower validate_batch_size"),
-        explain_out_of_memory("update", args),
+        explain_out_of_memory("step", args),
         explain_out_of_memory("other", args),
         explain_out_of_memory("validate", args),
     ):
         raise torch.OutOfMemoryError(NEEDED)
 
 
+def test_what_no_phase_explains_ran_out_in_the_step() -> None:
+    """A reward with a model of its own, a checkpoint being gathered; and a device that says nothing."""
+    args = RankGRPOConfig("unused", use_cpu=True, bf16=False)
+    with (
+        pytest.raises(torch.OutOfMemoryError, match=r"ran out in the step\..*The device said: OutOfMemoryError$"),
+        explain_out_of_memory("step", args),
+        explain_out_of_memory("reward", args),
+    ):
+        raise torch.OutOfMemoryError
+
+
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="^something else$"), explain_out_of_memory("update", None):
+    with pytest.raises(RuntimeError, match="^something else$"), explain_out_of_memory("step", None):
         raise RuntimeError("something else")

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
+import psutil
 import yaml
 
 from tests.recipes.runs import REPOSITORY
 
 CONFIGS = REPOSITORY / "accelerate_configs"
+MULTI_CPU = CONFIGS / "multi_cpu.yaml"
 ENGINES = ("multi_cpu", "fsdp2", "zero2", "zero3")
 # A collective that one process does not take part in waits for ever: that is a failure too. Idle, a launch is done in
 # half a minute.
 TIMEOUT = 540
+
+React = Callable[[subprocess.Popen[str], str], None]
 
 # What a recipe has to be told on a CPU, by engine. The states that FSDP2 takes over are made in `several.py`.
 FLAGS: dict[str, dict[str, Any]] = {
@@ -58,10 +65,48 @@ def run_by_two(program: str, *arguments: Path | str, engine: str = "multi_cpu", 
     return finished([*launch_command(config), f"tests/{program}", *map(str, arguments)], environment(engine))
 
 
-def finished(command: Sequence[str], env: dict[str, str]) -> str:
+def finished(command: Sequence[str], env: dict[str, str], folder: Path = REPOSITORY) -> str:
     """What a command printed that ended well."""
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    status, printed = watched(command, env, folder=folder)
+    assert status == 0, printed
+    return printed
+
+
+def watched(
+    command: Sequence[str], env: dict[str, str], react: React = lambda *_: None, folder: Path = REPOSITORY
+) -> tuple[int, str]:
+    """Run a command, in a session of its own, and react to each line that it prints: exit status, and all it printed.
+
+    What is left of it at the end is killed; all of it, where it takes longer than `TIMEOUT`.
+    """
+    printed = []
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        limit = Timer(TIMEOUT, kill, [process.pid])
+        limit.start()
+        try:
+            for line in process.stdout or ():
+                printed.append(line)
+                react(process, line)
+            process.wait()
+        finally:
+            limit.cancel()
+            kill(process.pid)
+    assert process.returncode != -signal.SIGKILL, f"not done after {TIMEOUT} s: {''.join(printed)}"
+    return process.returncode, "".join(printed)
+
+
+def kill(launcher: int) -> None:
+    """Kill a launcher and its processes. Each of these has a session of its own: no signal to a group reaches all."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(launcher)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()

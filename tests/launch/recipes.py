@@ -13,6 +13,7 @@ from transformers import set_seed
 from rankrl.run.models import load_policy
 from recipes import rank_grpo, sft
 from tests.launch.launcher import FLAGS, run_by_two
+from tests.launch.watched import TEXT
 from tests.recipes.runs import LORA, PAIRS, SMALL, Files, flags, run
 
 RECIPES = {"sft": sft, "rank_grpo": rank_grpo}
@@ -88,6 +89,16 @@ def losses(run: Path) -> list[float]:
     found = [entry["loss"] for entry in log if "loss" in entry]
     assert len(found) == 3
     return found
+
+
+@torch.no_grad()
+def log_probs(directory: Path) -> torch.Tensor:
+    """What a saved model, loaded here, in one process, makes of a fixed text. (1, 30, V)
+
+    This is what trainings are compared by: of a gradient that is nothing but rounding, such as that of the keys' bias,
+    Adam makes whole steps, and the weights of equal models differ.
+    """
+    return load_policy(directory, trainable=False).eval()(TEXT).logits.float().log_softmax(-1)
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:

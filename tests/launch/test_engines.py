@@ -20,10 +20,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rankrl.run.models import is_adapter, load_policy
+from rankrl.run.models import is_adapter
 from tests.launch.launcher import ENGINES
-from tests.launch.recipes import CELLS, losses, run_alone, run_cells, weights
-from tests.launch.watched import TEXT
+from tests.launch.recipes import CELLS, log_probs, losses, run_alone, run_cells, weights
 from tests.recipes.runs import Files
 
 pytestmark = pytest.mark.launch
@@ -67,12 +66,6 @@ def test_recipes_train_resume_and_load(engine: str, alone: Path, files: Files, p
     for name in ("rank_grpo", "rank_grpo_lora"):
         seen = torch.load(tmp_path / name / "seen.pt").log_softmax(-1)
         torch.testing.assert_close(log_probs(tmp_path / name), seen, rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def log_probs(directory: Path) -> torch.Tensor:
-    """What a saved model, loaded here, in one process, makes of a fixed text. (1, 30, V)"""
-    return load_policy(directory, trainable=False).eval()(TEXT).logits.float().log_softmax(-1)
 
 
 def require_moved(run: Path, start: Path) -> None:

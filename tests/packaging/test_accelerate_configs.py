@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.utils import DistributedType
 
-CONFIGS = Path(__file__).resolve().parents[2] / "accelerate_configs"
+from tests.launch.launcher import CONFIGS, MULTI_CPU, environment, finished, launch_command
 
 # Each process adds its number, counted from 1, and writes down the sum: 3 only if two processes found each other.
 PROBE = """
@@ -104,13 +103,10 @@ def test_the_slurm_script_starts_that_config_with_the_right_numbers(tmp_path: Pa
     assert words[-5:] == ["recipes/rank_grpo.py", "--resume_from_checkpoint", "latest", "--config", "a file.yaml"]
 
 
+@pytest.mark.launch
 def test_two_cpu_processes_find_each_other(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(PROBE, encoding="utf-8")
     (tmp_path / "received").mkdir()
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "multi_cpu.yaml")]
-    result = subprocess.run(
-        [*launch, "--main_process_port", "0", "probe.py", "received"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
+    finished([*launch_command(MULTI_CPU), "probe.py", "received"], environment(), tmp_path)
     received = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "received").iterdir()}
     assert received == {"0": "2 cpu 3", "1": "2 cpu 3"}

@@ -16,7 +16,6 @@ from rankrl.data import save_dialogues
 from rankrl.data.simulation import simulate
 from rankrl.grpo.step_clock import PHASES
 from rankrl.plan import timed
-from rankrl.plan.__main__ import main
 from rankrl.plan.estimate import Setup
 from rankrl.plan.probe import (
     Probe,
@@ -31,6 +30,7 @@ from rankrl.plan.settings import Cluster
 from rankrl.plan.stand_in import stand_in
 from rankrl.run.models import build_tiny_gpt2, load_policy, load_tokenizer
 from tests import tiny
+from tests.launch.launcher import environment, finished
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SFT, RANK_GRPO = (str(REPOSITORY / "recipes" / "configs" / "demo" / f"{stage}.yaml") for stage in ("sft", "rank_grpo"))
@@ -93,25 +93,18 @@ def test_three_steps_of_stage_two(data: list[str], temporary: Path, tmp_path: Pa
     assert list(temporary.iterdir()) == []
 
 
-def test_random_weights_in_two_processes(
-    data: list[str],
-    temporary: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.mark.launch
+def test_random_weights_in_two_processes(data: list[str], temporary: Path, tmp_path: Path) -> None:
     """No weights, no tokenizer: a config is enough, and what joined is what the accelerate config starts."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 512}
     config = LlamaConfig(vocab_size=600, num_attention_heads=2, num_key_value_heads=1, **sizes)
     config.save_pretrained(tmp_path / "config_alone")
-    monkeypatch.chdir(REPOSITORY)
     flags = ["--model_name_or_path", str(tmp_path / "config_alone"), "--validation", str(tmp_path / "test.jsonl")]
     flags += ["--use_cpu", "true", "--bf16", "false", "--output_dir", str(tmp_path / "run"), "--max_steps", "90"]
     flags += ["--validate_steps", "10", "--save_strategy", "steps", "--save_steps", "30", "--num_iterations", "1"]
     launch = ["--accelerate", "accelerate_configs/multi_cpu.yaml", "--probe", "2"]
-    status = main(["--config", RANK_GRPO, *launch, *data, *SMALL, *flags])
-    printed = " ".join(capsys.readouterr().out.split())
-    assert status == 0, printed
+    command = [sys.executable, "-m", "rankrl.plan", "--config", RANK_GRPO, *launch, *data, *SMALL, *flags]
+    printed = " ".join(finished(command, environment()).split())
     assert "probe: 2 steps on 2 x CPU (ddp). The first took" in printed
     assert "generate" in printed
     assert ", a validation " in printed

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from transformers.trainer_utils import get_last_checkpoint
 
 from recipes import sft
+from tests.launch.launcher import MULTI_CPU, launch_command, watched
 from tests.recipes.runs import REPOSITORY, SMALL, Files, flags, installed, run
 
 STEPS = 60
@@ -46,22 +47,12 @@ def interrupted(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFacto
 
 def press_ctrl_c(command: list[str], folder: Path) -> tuple[int, str]:
     """Run a recipe and press Ctrl-C after its first step, as a terminal does: exit status, what it printed."""
-    process = subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        env=installed(folder / "packages"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    printed = []
-    with process, process.stdout:
-        for line in process.stdout:
-            printed.append(line)
-            if re.match(rf"\s+1/{STEPS}\s", line):
-                os.killpg(process.pid, signal.SIGINT)
-    return process.returncode, "".join(printed)
+
+    def press(process: subprocess.Popen[str], line: str) -> None:
+        if re.match(rf"\s+1/{STEPS}\s", line):
+            os.killpg(process.pid, signal.SIGINT)
+
+    return watched(command, installed(folder / "packages"), press)
 
 
 def test_it_stops_at_the_next_step_with_a_checkpoint(interrupted: tuple[Path, int, str]) -> None:
@@ -95,12 +86,11 @@ def test_a_checkpoint_of_another_prompt_does_not_go_on(
         run(sft, **other)
 
 
+@pytest.mark.launch
 def test_processes_stop_together_after_the_same_step(settings: dict[str, Any], tmp_path: Path) -> None:
-    """A terminal sends Ctrl-C to the launcher and to every process; the launcher then sends it to them once more."""
-    config = REPOSITORY / "accelerate_configs" / "multi_cpu.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), "--main_process_port=0"]
+    """A terminal sends Ctrl-C to the launcher, which passes it on."""
     training = flags(**settings, output_dir=tmp_path / "sft", ddp_backend="gloo")
-    status, printed = press_ctrl_c([*launch, "recipes/sft.py", *training], tmp_path)
+    status, printed = press_ctrl_c([*launch_command(MULTI_CPU), "recipes/sft.py", *training], tmp_path)
     stopped = re.search(r"stopped after step (\d+) of 60", printed)
     assert stopped, printed
     assert status != 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import torch
 
 from rankrl.run.models import load_policy
 from recipes import evaluate, rank_grpo, recommend, sft
+from tests.launch.launcher import CONFIGS as LAUNCHES
+from tests.launch.launcher import finished, launch_command
 from tests.recipes.runs import NUM_RANKS, REPOSITORY, Files, flags, installed, logits, run
 
 CONFIGS = REPOSITORY / "recipes" / "configs"
@@ -53,12 +53,8 @@ def after(start: Path, output: Path) -> dict[str, Any]:
 
 def launch(folder: Path, **settings: Any) -> None:
     """`accelerate launch` with one CPU process, as the file says that holds it."""
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
-    command = [*accelerate, "--config_file", "accelerate_configs/cpu.yaml", "recipes/rank_grpo.py", *flags(**settings)]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=installed(folder / "packages"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [*launch_command(LAUNCHES / "cpu.yaml"), "recipes/rank_grpo.py", *flags(**settings)]
+    finished(command, installed(folder / "packages"))
 
 
 @pytest.mark.parametrize("stage", ["sft", "rank_grpo", "more"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -20,6 +18,7 @@ from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.run.models import load_policy
 from recipes import rank_grpo, sft
+from tests.launch.launcher import MULTI_CPU, finished, launch_command
 from tests.recipes.runs import LORA, NUM_RANKS, REPOSITORY, SMALL, Files, flags, installed, logits, run, trainer_of
 
 CONFIGS = REPOSITORY / "recipes" / "configs"
@@ -149,28 +148,15 @@ def test_an_adapter_can_be_trained_on_with_a_copy_of_itself_as_the_anchor(
     assert (tmp_path / "adapter_config.json").is_file()
 
 
+@pytest.mark.launch
 def test_two_processes_take_the_steps_of_one(files: Files, policy: Path, tmp_path: Path) -> None:
     """Twelve dialogues a step, in one process or six in each of two: the same losses, distances and weights."""
     save_dialogues(tmp_path / "twelve.jsonl", load_dialogues(files.train)[:12])
     settings = {**SMALL, "catalog": files.catalog, "dialogues": tmp_path / "twelve.jsonl", "model_name_or_path": policy}
     settings |= {"max_steps": 3, "anchor_weight": 0.5, "learning_rate": 1e-2}
     run(sft, **settings | {"per_device_train_batch_size": 12}, output_dir=tmp_path / "one")
-    launch = [
-        "accelerate.commands.launch",
-        "--config_file",
-        "accelerate_configs/multi_cpu.yaml",
-        "--main_process_port=0",
-    ]
     shared = settings | {"per_device_train_batch_size": 6, "ddp_backend": "gloo", "output_dir": tmp_path / "two"}
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "recipes/sft.py", *flags(**shared)],
-        cwd=REPOSITORY,
-        env=installed(tmp_path / "packages"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    finished([*launch_command(MULTI_CPU), "recipes/sft.py", *flags(**shared)], installed(tmp_path / "packages"))
     for name in ("loss", "anchor_kl", "grad_norm"):
         assert history(tmp_path / "two", name) == pytest.approx(history(tmp_path / "one", name), rel=1e-3, abs=1e-6)
     assert history(tmp_path / "one", "anchor_kl")[-1] > 1e-4

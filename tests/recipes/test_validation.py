@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,11 @@ from rankrl.run.arguments import RewardArguments, ValidationArguments
 from rankrl.run.models import load_policy
 from rankrl.run.validation import Validation, ValidationSample
 from recipes import evaluate, rank_grpo, sft
+from tests.launch.launcher import MULTI_CPU, finished, launch_command
 from tests.recipes.runs import (
     LORA,
     NUM_RANKS,
     PAIRS,
-    REPOSITORY,
     SMALL,
     Files,
     flags,
@@ -271,23 +269,14 @@ def test_training_dialogues_in_the_sample_are_mentioned(files: Files, caplog: py
 # ---- Several processes, memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.launch
 def test_two_processes_see_what_one_sees(validated: Path, able: Path, files: Files, tmp_path: Path) -> None:
     """Without learning, all that differs is who writes which of the nine lists. One process saves for both."""
     settings = {**SETTINGS, "model_name_or_path": able, "learning_rate": 0, "max_steps": 2, "save_steps": 1}
     settings |= {**files.training, "validation": files.train, "validation_size": 9}
     run(rank_grpo, **settings, output_dir=tmp_path / "one")
-    config = ["--config_file", "accelerate_configs/multi_cpu.yaml", "--main_process_port=0"]
-    launch = ["accelerate.commands.launch", *config]
     training = flags(**settings, ddp_backend="gloo", output_dir=tmp_path / "two")
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "recipes/rank_grpo.py", *training],
-        cwd=REPOSITORY,
-        env=installed(tmp_path / "packages"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    finished([*launch_command(MULTI_CPU), "recipes/rank_grpo.py", *training], installed(tmp_path / "packages"))
     one = record(tmp_path / "one")
     assert [look["step"] for look in one["validations"]] == [0, 1, 2]
     assert one["validations"][0]["mean"] > 0

@@ -64,7 +64,8 @@ def trained(make_trainer: Callable[..., Trainer]) -> Train:
 
 def left(trainer: Trainer) -> list[int]:
     """The steps of all checkpoint folders, whole or not."""
-    return sorted(int(path.name[11:]) for path in Path(trainer.args.output_dir).glob("checkpoint-*"))
+    names = [path.name.removeprefix("checkpoint-") for path in Path(trainer.args.output_dir).glob("checkpoint-*")]
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 @pytest.mark.parametrize(
@@ -127,10 +128,15 @@ def test_an_unfinished_checkpoint_and_other_folders_are_left_alone(make_trainer:
     trainer = make_trainer(**STEPS, save_total_limit=1)
     unfinished = Path(trainer.args.output_dir) / "checkpoint-2000"
     unfinished.mkdir(parents=True)
+    persons = unfinished.with_name("checkpoint-old")  # no step, and so no checkpoint of the run
+    persons.mkdir()
+    (persons / "trainer_state.json").write_text("{}", encoding="utf-8")
     KeepCheckpoints.install(trainer, "hub/name", None)
     trainer.train()
     assert left(trainer) == [8, 2000]
+    assert persons.is_dir()
     assert whole_checkpoints(trainer.args.output_dir) == [8]
+    assert newest_checkpoint(trainer.args.output_dir) == unfinished.with_name("checkpoint-8")
 
 
 def test_newest_means_written_last(make_trainer: Callable[..., Trainer]) -> None:

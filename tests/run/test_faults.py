@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import distributed
 from transformers import Trainer, TrainerCallback
 
 from rankrl.run.checkpoints import KeepCheckpoints, whole_checkpoints
-from rankrl.run.faults import is_disk_full
+from rankrl.run.faults import ProcessLostError, explain_faults, is_disk_full, is_process_lost
 from rankrl.run.interrupt import train
-from tests.recipes.runs import REPOSITORY
+from tests.launch.launcher import MULTI_CPU, environment, launch_command, watched
 
 # ---- A full disk: the largest file that this process may write stands in for it --------------------------------------
 
@@ -99,27 +100,83 @@ def test_the_last_good_checkpoint_and_the_best_stay(size: int, make_trainer: Cal
     assert resumed.model.weight.tolist() == straight.model.weight.tolist()
 
 
-# ---- Two processes ---------------------------------------------------------------------------------------------------
+# ---- Several processes -----------------------------------------------------------------------------------------------
 
-LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", "accelerate_configs/multi_cpu.yaml"]
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] "
+
+
+@pytest.fixture
+def _joined() -> Iterator[None]:
+    """This process is a group, of one."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def never_set() -> None:
+    distributed.HashStore().wait(["key"], timedelta(milliseconds=10))
+
+
+def fail(error: Exception) -> Callable[[], None]:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
+@pytest.mark.usefixtures("_joined")
+@pytest.mark.parametrize(
+    ("exchange", "kind", "said"),
+    [
+        (
+            fail(RuntimeError(f"{GLOO}Connection closed by peer [127.0.0.1]:38215\nmore")),
+            ProcessLostError,
+            r"has ended.*no checkpoint.*The exchange said: \[.*Connection closed by peer \[127.0.0.1\]:38215$",
+        ),
+        (
+            fail(distributed.DistBackendError("NCCL error in: x.cpp:1\nncclRemoteError: A call failed")),
+            ProcessLostError,
+            r"has ended.*The exchange said: NCCL error in: x.cpp:1$",
+        ),
+        (
+            fail(RuntimeError(f"{GLOO}Timed out waiting 30000ms for recv operation to complete")),
+            TimeoutError,
+            r"waited for too long.*ddp_timeout allows \(30 s\).*Timed out waiting 30000ms",
+        ),
+        (never_set, TimeoutError, r"waited for too long.*The exchange said: Wait timeout$"),
+        (
+            fail(distributed.DistBackendError("ncclInvalidUsage: Duplicate GPU detected")),
+            distributed.DistBackendError,
+            "^ncclInvalidUsage: Duplicate GPU detected$",
+        ),
+        (fail(RuntimeError(f"{GLOO}Invalid tensor")), RuntimeError, "Invalid tensor$"),
+        (fail(OSError("a server: Connection reset by peer")), OSError, "^a server"),
+    ],
+)
+def test_what_an_exchange_says(exchange: Callable[[], None], kind: type, said: str, tmp_path: Path) -> None:
+    """Lost, late, or a mistake that is shown as it is."""
+    args = SimpleNamespace(output_dir=tmp_path, ddp_timeout=30)
+    with pytest.raises(kind, match=said) as raised, explain_faults(args):
+        exchange()
+    assert type(raised.value) is kind
+
+
+def test_alone_nobody_is_lost() -> None:
+    assert not is_process_lost(RuntimeError(f"{GLOO}Connection closed by peer"))
 
 
 def launch(folder: Path, *flags: str, terminate_at: str | None = None) -> tuple[int, str]:
     """Run `slope.py` in two processes, its launcher sent SIGTERM after a line: exit status, what it printed."""
-    command = [sys.executable, *LAUNCH, "--main_process_port=0", "tests/run/slope.py", str(folder), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    printed = []
-    with process, process.stdout:
-        for line in process.stdout:
-            printed.append(line)
-            if line.strip() == terminate_at:
-                process.send_signal(signal.SIGTERM)
-    return process.returncode, "".join(printed)
+
+    def terminate(launcher: subprocess.Popen[str], line: str) -> None:
+        if line.strip() == terminate_at:
+            launcher.send_signal(signal.SIGTERM)
+
+    command = [*launch_command(MULTI_CPU), "tests/run/slope.py", str(folder), *flags]
+    return watched(command, environment(), terminate)
 
 
+@pytest.mark.launch
 def test_a_killed_process_and_a_scheduler_cost_nothing(tmp_path: Path, make_trainer: Callable[..., Trainer]) -> None:
     folder = tmp_path / "run"
     status, printed = launch(folder, "--die", "3")  # while step 4 is under way
