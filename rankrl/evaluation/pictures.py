@@ -23,6 +23,7 @@ from rankrl.evaluation.significance import Interval
 _LABELS = {
     "sft": "SFT",
     "rank_grpo": "Rank-GRPO",
+    "rank_grpo, requests shuffled": "Rank-GRPO, requests shuffled",
     "rank_grpo_official": "Rank-GRPO, released form",
     "grpo": "GRPO",
     "gspo": "GSPO",
