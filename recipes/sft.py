@@ -160,7 +160,7 @@ def main(
                 context=args.tiny_context,
                 # Far above GPT-2's own, which suits wide models: attention would start all but blind, and a model that
                 # learns late to look back at what it has listed lists it again.
-                initializer_range=0.09,
+                initializer_range=128**-0.5,  # of its width
                 seed=training_args.seed,
             )
     tokenizer = load_tokenizer(model_args.model_name_or_path)
