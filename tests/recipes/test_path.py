@@ -48,7 +48,7 @@ def stages(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def after(start: Path, output: Path) -> dict[str, Any]:
-    return {"model_name_or_path": start, "output_dir": output, "learning_rate": 1e-2}
+    return {"model_name_or_path": start, "output_dir": output, "learning_rate": 1e-3}
 
 
 def launch(folder: Path, **settings: Any) -> None:
