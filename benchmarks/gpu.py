@@ -36,7 +36,7 @@ from benchmarks.measure import best_of, in_own_process, peak_memory
 from benchmarks.synthetic import line_writing_tokenizer
 from rankrl.plan.arithmetic import Shape, forward_flops
 from rankrl.plan.shapes import PAPER_MODELS, shape_of
-from rankrl.run.start import machine, versions
+from rankrl.run.manifest import machine, versions
 
 logger = logging.getLogger(__name__)
 

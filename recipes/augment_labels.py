@@ -43,9 +43,9 @@ from rankrl.labels import (
 from rankrl.run.arguments import LabelArguments
 from rankrl.run.errors import explain_errors
 from rankrl.run.label_work import LabelWork, run_shard
+from rankrl.run.manifest import file_hash, versions, write_manifest
 from rankrl.run.parser import RecipeParser
 from rankrl.run.ray_shards import run_shards
-from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import stopped_in_words, teacher_facts
 from rankrl.teachers import Messages, TeacherConfig
 

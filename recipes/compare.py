@@ -31,8 +31,8 @@ from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_
 from rankrl.evaluation.report import write_pictures
 from rankrl.run.errors import explain_errors
 from rankrl.run.grid import Arm, Grid, Start, flags
+from rankrl.run.manifest import versions
 from rankrl.run.record import RunRecord
-from rankrl.run.start import versions
 from recipes.worlds import run_once
 
 START = "start"  # the model that all arms of a seed start from, as a line of the tables

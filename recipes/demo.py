@@ -28,7 +28,7 @@ from rankrl.evaluation.report import write_pictures
 from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
-from rankrl.run.start import versions
+from rankrl.run.manifest import versions
 from recipes.evaluate import score_popularity, to_json
 from recipes.worlds import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_world
 

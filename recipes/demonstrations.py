@@ -26,10 +26,10 @@ from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import dialogue_of, plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.errors import explain_errors
+from rankrl.run.manifest import file_hash, versions, write_manifest
 from rankrl.run.parser import RecipeParser
 from rankrl.run.ray_shards import run_shards
 from rankrl.run.stage_one import StageOne, run_shard
-from rankrl.run.start import file_hash, versions, write_manifest
 from rankrl.run.teacher import TeacherWork, stopped_in_words
 from rankrl.teachers import TeacherConfig
 

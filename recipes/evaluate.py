@@ -26,8 +26,9 @@ from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.choosing import choice_behind
 from rankrl.run.errors import explain_errors
 from rankrl.run.lists import ListWriter
+from rankrl.run.manifest import file_hash, versions
 from rankrl.run.parser import RecipeParser
-from rankrl.run.start import file_hash, read_data, read_dialogues, show_example, versions
+from rankrl.run.start import read_data, read_dialogues, show_example
 
 logger = logging.getLogger("rankrl.evaluate")
 

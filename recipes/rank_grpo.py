@@ -32,17 +32,9 @@ from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets
 from rankrl.run.parser import RecipeParser
+from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
-from rankrl.run.start import (
-    checkpoint_to_resume,
-    make_renderer,
-    read_data,
-    refuse_eval_set,
-    require_joined_processes,
-    require_packages,
-    show_example,
-    write_manifest,
-)
+from rankrl.run.start import checkpoint_to_resume, leave_record, make_renderer, read_data
 from rankrl.run.validation import Validation, ValidationSample
 
 logger = logging.getLogger("rankrl.rank_grpo")
@@ -169,26 +161,17 @@ def main(
     warn_of_findings("rank_grpo", trainer.accelerator.unwrap_model(trainer.model), args, training_args, model_args)
     trainer.add_callback(learning_rate_steps)
     ConsoleCallback.install(trainer, RANK_GRPO_COLUMNS)
-    if trainer.is_world_process_zero():
-        renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
-        tokenizer.save_pretrained(training_args.output_dir)
-        logger.info("%s", renderer.report())
-        logger.info("lists are sampled with %s", sampling_settings(trainer))
-        lines = catalog.lines[: training_args.num_ranks]
-        show_example(renderer.render(dialogues[0].messages).text, renderer.completion(lines), tokenizer, len(lines))
-        write_manifest(
-            training_args.output_dir,
-            catalog,
-            renderer.hash,
-            args,
-            training_args,
-            model_args,
-            validation,
-            alarms,
-            schedule,
-            validation=sample and sample.facts,
-            generation=sampling_settings(trainer),
-        )
+    leave_record(
+        trainer,
+        renderer,
+        catalog,
+        dialogues[0],
+        catalog.lines[: training_args.num_ranks],
+        *(args, training_args, model_args, validation, alarms, schedule),
+        validation=sample and sample.facts,
+        generation=sampling_settings(trainer),
+    )
+    logger.info("lists are sampled with %s", sampling_settings(trainer))
     if sample is not None:
         trainer.add_callback(Validation(trainer, renderer, sample, validation))
     KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every)

@@ -35,16 +35,8 @@ from rankrl.run.models import (
     require_lora_targets,
 )
 from rankrl.run.parser import RecipeParser
-from rankrl.run.start import (
-    checkpoint_to_resume,
-    make_renderer,
-    read_data,
-    refuse_eval_set,
-    require_joined_processes,
-    require_packages,
-    show_example,
-    write_manifest,
-)
+from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
+from rankrl.run.start import checkpoint_to_resume, leave_record, make_renderer, read_data
 from rankrl.sft import AnchoredSFTTrainer
 
 logger = logging.getLogger("rankrl.sft")
@@ -188,14 +180,7 @@ def main(
     )
     warn_of_findings("sft", trainer.accelerator.unwrap_model(trainer.model), args, training_args, model_args)
     ConsoleCallback.install(trainer, {**SFT_COLUMNS, "anchor KL": "anchor_kl"} if args.anchor_weight else SFT_COLUMNS)
-    if trainer.is_world_process_zero():
-        renderer.save(training_args.output_dir)  # first, so that a checkpoint of an unfinished run can be evaluated too
-        tokenizer.save_pretrained(training_args.output_dir)
-        logger.info("%s", renderer.report())
-        show_example(
-            renderer.render(dialogues[0].messages).text, renderer.completion(lists[0]), tokenizer, args.num_ranks
-        )
-        write_manifest(training_args.output_dir, catalog, renderer.hash, args, training_args, model_args)
+    leave_record(trainer, renderer, catalog, dialogues[0], lists[0], args, training_args, model_args)
     for callback in callbacks:
         trainer.add_callback(callback)
     train(trainer, checkpoint)

@@ -33,9 +33,11 @@ from rankrl.run.arguments import ScorerArguments
 from rankrl.run.console import ConsoleCallback
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
+from rankrl.run.manifest import file_hash, write_manifest
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs
 from rankrl.run.parser import RecipeParser
-from rankrl.run.start import checkpoint_to_resume, file_hash, read_data, require_joined_processes, write_manifest
+from rankrl.run.refusals import require_joined_processes
+from rankrl.run.start import checkpoint_to_resume, read_data
 from rankrl.run.texts import own_texts
 
 logger = logging.getLogger("rankrl.tune_scorer")

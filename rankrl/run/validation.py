@@ -24,7 +24,8 @@ from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import RewardArguments, ValidationArguments
 from rankrl.run.choosing import RECORD, Choice, Look
-from rankrl.run.start import file_hash, read_dialogues
+from rankrl.run.manifest import file_hash
+from rankrl.run.start import read_dialogues
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from datasets import load_dataset
 from catalog import Catalog
 from rankrl.data import Dialogue, DialogueError, PromptTemplate, load_dialogues, save_dialogues
 from rankrl.demonstrations import Adjustment
+from rankrl.run.manifest import file_hash
 from rankrl.run.stage_one import StageOne
-from rankrl.run.start import file_hash
 from recipes import sft
 from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, run, trainer_of
 from tests.recipes.teaching import PROMPT, SIMULATED, asks, kinds, make
