@@ -69,6 +69,9 @@ class SaveOnSignal(TrainerCallback):
 def train(trainer: Trainer, checkpoint: str | None) -> None:
     """Train, from a checkpoint if there is one, and save the last weights; an interruption loses nothing.
 
+    Afterwards the processes of this launch are no longer joined: one that ends while it still is may abort on its way
+    out, after all is saved, and the launcher would call the run a failure.
+
     Raises:
         SystemExit: with 128 + the signal's number, after an interruption was saved.
         OSError: if the disk is full, or another process has ended or is late, with what is left and how to go on.
@@ -92,4 +95,6 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
         trainer.accelerator.wait_for_everyone()  # the first that ends may take the others with it
         if trainer.is_world_process_zero():
             print(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. {GO_ON}", flush=True)
+    trainer.accelerator.end_training()
+    if watcher.stopping:
         sys.exit(128 + watcher.stopping)
