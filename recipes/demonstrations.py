@@ -18,12 +18,12 @@ from typing import Any
 
 from rich.console import Console
 
-from rankrl.data import PromptTemplate
+from rankrl.data import PromptTemplate, dialogue_of
 from rankrl.demonstrations import Demonstrations, build_demonstrations
 from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
-from rankrl.evaluation.significance import dialogue_of, plain_metrics
+from rankrl.evaluation.significance import plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.errors import explain_errors
 from rankrl.run.manifest import file_hash, versions, write_manifest

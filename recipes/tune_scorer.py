@@ -25,8 +25,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
-from rankrl.data import Dialogue
-from rankrl.evaluation.significance import dialogue_of
+from rankrl.data import Dialogue, hold_out
 from rankrl.labels import LocalScorer, ScoredDialogue, encode_pairs, load_scores, teacher_agreement
 from rankrl.labels.local import HALF, MIDDLE
 from rankrl.run.arguments import ScorerArguments
@@ -82,25 +81,6 @@ def rated_dialogues(
     return rated
 
 
-def hold_out(rated: Sequence[Rated], share: float, seed: int) -> tuple[list[Rated], list[Rated]]:
-    """Split by dialogue: all turns of one are on the same side, or the scorer would be measured on what it has read.
-
-    Raises:
-        ValueError: if either side would be empty.
-    """
-    names = sorted({dialogue_of(row.dialogue.id) for row in rated})
-    held = set(np.random.default_rng(seed).permutation(names)[: round(share * len(names))].tolist())
-    if not 0 < len(held) < len(names):
-        raise ValueError(
-            f"held_out={share:g} of {len(names)} scored dialogues leaves {len(names) - len(held)} to learn from and "
-            f"{len(held)} to measure on; both need one at least."
-        )
-    sides: tuple[list[Rated], list[Rated]] = [], []
-    for row in rated:
-        sides[dialogue_of(row.dialogue.id) in held].append(row)
-    return sides
-
-
 def pair_dataset(tokenizer: Any, rated: Sequence[Rated]) -> Dataset:
     """Pairs of dialogue and item as the scorer reads them, with what it is to say."""
     inputs, cut = encode_pairs(tokenizer, [(row.dialogue.messages, item) for row in rated for item in row.items])
@@ -137,7 +117,8 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
     require_joined_processes(training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=True)
     scores = load_scores(args.scores)
-    learned, held = hold_out(rated_dialogues(catalog, dialogues, scores), args.held_out, training_args.seed)
+    rated = rated_dialogues(catalog, dialogues, scores)
+    learned, held = hold_out(rated, args.held_out, seed=training_args.seed, row_id=lambda row: row.dialogue.id)
 
     if model_args.model_name_or_path == TINY_GPT2:
         texts = [message["content"] for row in learned for message in row.dialogue.messages]

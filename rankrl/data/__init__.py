@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rankrl.data.schema import Dialogue as Dialogue
     from rankrl.data.schema import DialogueError as DialogueError
     from rankrl.data.schema import dialogue_from_row as dialogue_from_row
+    from rankrl.data.splitting import dialogue_of as dialogue_of
+    from rankrl.data.splitting import hold_out as hold_out
     from rankrl.data.template import PromptTemplate as PromptTemplate
 
 __getattr__, __dir__, __all__ = lazy_exports(
@@ -24,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "loaders": ["load_dialogues", "only_new_items", "save_dialogues", "to_dataset"],
         "prompts": ["PromptRenderer", "context_length"],
         "schema": ["Dialogue", "DialogueError", "dialogue_from_row"],
+        "splitting": ["dialogue_of", "hold_out"],
         "template": ["PromptTemplate"],
     },
 )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankrl.data.splitting import dialogue_of
 from rankrl.demonstrations import Demonstrations, RawLists
 from rankrl.evaluation.evaluator import Scores, evaluate_ranked
 from rankrl.evaluation.examples import Example
 from rankrl.evaluation.pictures import CHOSEN, metric_label
 from rankrl.evaluation.report import write_report
-from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
+from rankrl.evaluation.significance import Interval, bootstrap_means
 from rankrl.metrics import Popularity, in_catalog_share, popularity_at_k, tail_share_at_k
 from rankrl.teachers.rating_statistics import RatingStatistics
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from catalog import parse_list
-from rankrl.evaluation.significance import Interval, bootstrap_means, dialogue_of
+from rankrl.data.splitting import dialogue_of
+from rankrl.evaluation.significance import Interval, bootstrap_means
 from rankrl.metrics import (
     Popularity,
     coverage_at_k,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankrl.data.splitting import dialogue_of
 from rankrl.evaluation.card import judge_facts, markdown_card
 from rankrl.evaluation.examples import Example, ListLine
 from rankrl.evaluation.pictures import Curve
 from rankrl.evaluation.report import write_report
-from rankrl.evaluation.significance import bootstrap_means, dialogue_of
+from rankrl.evaluation.significance import bootstrap_means
 from rankrl.labels import AugmentedLabels, Scored, calibration, reliability
 from rankrl.labels.scores_file import HIGHEST
 

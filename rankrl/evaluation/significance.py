@@ -46,14 +46,6 @@ def plain_metrics(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
     }
 
 
-def dialogue_of(row_id: str) -> str:
-    """Return the dialogue a row belongs to: its id up to the last colon (`"redial:7:3"` -> `"redial:7"`).
-
-    An id without a colon is a dialogue of its own.
-    """
-    return row_id.rpartition(":")[0] or row_id
-
-
 def bootstrap_mean(
     values: ArrayLike,
     dialogues: Sequence[str],
@@ -66,7 +58,7 @@ def bootstrap_mean(
 
     Args:
         values: `(B,)`, one value per row.
-        dialogues: B names; rows with the same name are drawn together. `[dialogue_of(id) for id in ids]`.
+        dialogues: B names; rows with the same name are drawn together. `[rankrl.data.dialogue_of(id) for id in ids]`.
         level: the share of the draws that lie inside the interval.
         num_samples: number of draws.
         seed: same seed, same interval.

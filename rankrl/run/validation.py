@@ -18,8 +18,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from catalog import Catalog
 from catalog.files import whole_file
-from rankrl.data import Dialogue, PromptRenderer
-from rankrl.evaluation import Scores, dialogue_of, evaluate, generate_lists
+from rankrl.data import Dialogue, PromptRenderer, dialogue_of
+from rankrl.evaluation import Scores, evaluate, generate_lists
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import RewardArguments, ValidationArguments

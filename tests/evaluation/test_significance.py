@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, dialogue_of, standard_error
+from rankrl.evaluation import Interval, bootstrap_difference, bootstrap_mean, standard_error
 from rankrl.evaluation.significance import bootstrap_means, bootstrap_over_seeds
-
-
-def test_the_dialogue_is_everything_before_the_last_colon() -> None:
-    assert dialogue_of("inspired:test_1:10") == dialogue_of("inspired:test_1:12") == "inspired:test_1"
-    assert dialogue_of("lonely") == "lonely"
 
 
 def test_agrees_with_drawing_dialogues_one_by_one() -> None:

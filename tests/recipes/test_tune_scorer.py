@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from catalog import Catalog, ItemReference
-from rankrl.data import Dialogue, load_dialogues, save_dialogues
+from rankrl.data import Dialogue, hold_out, load_dialogues, save_dialogues
 from rankrl.labels import LocalScorer, ScoredDialogue, ScoredItem, encode_pairs, load_scores, save_scores
 from recipes import tune_scorer
 from tests.recipes.runs import REPOSITORY, run
@@ -71,7 +71,7 @@ def test_it_is_loaded_as_it_was_measured(tuned: Path, data: dict[str, Path]) -> 
     rated = tune_scorer.rated_dialogues(catalog, dialogues, load_scores(data["scores"]))
     scorer = LocalScorer.load(tuned, device="cpu", quiet=True)
     assert scorer.tokenizer.model_max_length == 64
-    found = tune_scorer.measure(scorer, *tune_scorer.hold_out(rated, 0.2, seed=42), 3.5)
+    found = tune_scorer.measure(scorer, *hold_out(rated, 0.2, seed=42, row_id=lambda row: row.dialogue.id), 3.5)
     assert found["scorer"]["mse"] == pytest.approx(metrics_of(tuned)["scorer"]["mse"], rel=1e-3)
     assert found["mean"] == metrics_of(tuned)["mean"]
 
@@ -85,18 +85,6 @@ def test_the_general_config_tunes_an_adapter_that_loads(data: dict[str, Path], t
     assert scores.shape == (2,)
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["inputs"][str(data["scores"])]
-
-
-def test_turns_of_one_dialogue_stay_on_one_side(data: dict[str, Path]) -> None:
-    catalog, dialogues = Catalog.load(data["catalog"]), load_dialogues(data["dialogues"])
-    rated = tune_scorer.rated_dialogues(catalog, dialogues, load_scores(data["scores"]))
-    learned, held = tune_scorer.hold_out(rated, 0.25, seed=1)
-    names = [{row.dialogue.id.rpartition(":")[0] for row in side} for side in (learned, held)]
-    assert (len(names[0]), len(names[1])) == (9, 3)
-    assert not names[0] & names[1]
-    assert len(learned) + len(held) == 24
-    with pytest.raises(ValueError, match="held_out=0.01 of 12 scored dialogues leaves 12 to learn from and 0"):
-        tune_scorer.hold_out(rated, 0.01, seed=1)
 
 
 def test_scores_are_aligned_by_id(data: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
