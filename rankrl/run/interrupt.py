@@ -69,8 +69,7 @@ class SaveOnSignal(TrainerCallback):
 def train(trainer: Trainer, checkpoint: str | None) -> None:
     """Train, from a checkpoint if there is one, and save the last weights; an interruption loses nothing.
 
-    Afterwards the processes of this launch are no longer joined: one that ends while it still is may abort on its way
-    out, after all is saved, and the launcher would call the run a failure.
+    All processes of the launch leave it together.
 
     Raises:
         SystemExit: with 128 + the signal's number, after an interruption was saved.
@@ -91,10 +90,10 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
         raise
     finally:
         watcher.release()
-    if watcher.stopping:
-        trainer.accelerator.wait_for_everyone()  # the first that ends may take the others with it
-        if trainer.is_world_process_zero():
-            print(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. {GO_ON}", flush=True)
-    trainer.accelerator.end_training()
+    if watcher.stopping and trainer.is_world_process_zero():
+        print(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. {GO_ON}", flush=True)
+    # The first that ends may take the others with it, before all is saved. And what went between processes last is let
+    # go of by a thread of gloo: if Python closes down meanwhile, the process aborts, and a finished run looks failed.
+    trainer.accelerator.wait_for_everyone()
     if watcher.stopping:
         sys.exit(128 + watcher.stopping)
