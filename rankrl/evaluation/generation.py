@@ -48,7 +48,7 @@ def generate_lists(
     distinct = sorted(set(map(tuple, prompt_ids)), key=lambda prompt: (-len(prompt), prompt))
     batches = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
     texts: dict[tuple[int, ...], str] = {}
-    with _only(model, config), torch.inference_mode():
+    with _only(model, config), torch.no_grad():
         for batch in track(batches, description="Writing lists", disable=not progress):
             inputs = {name: value.to(model.device) for name, value in _pad_left(batch, config.pad_token_id).items()}
             sequences = model.generate(**inputs, generation_config=config)

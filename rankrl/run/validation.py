@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
-from transformers.integrations import is_deepspeed_zero3_enabled
+from trl.models import unwrap_model_for_generation
 
 from catalog import Catalog
 from catalog.files import whole_file
@@ -131,19 +131,11 @@ class Validation(TrainerCallback):
         renderer: the prompt of training.
         sample: what is validated on.
         args: how often, and for how long without a new best.
-
-    Raises:
-        ValueError: under ZeRO-3 or FSDP, where no process holds the whole model.
     """
 
     def __init__(
         self, trainer: Trainer, renderer: PromptRenderer, sample: ValidationSample, args: ValidationArguments
     ) -> None:
-        if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
-            raise ValueError(
-                "validation writes lists with the whole model, and under FSDP or ZeRO-3 no process holds it; that is "
-                "not supported yet. Use DDP or ZeRO-2, or leave `validation` out and score checkpoints afterwards."
-            )
         self.trainer = trainer
         self.sample = sample
         self.args = args
@@ -169,7 +161,7 @@ class Validation(TrainerCallback):
             self._look(state, control)
 
     def _look(self, state: Any, control: Any) -> None:
-        scores = self.sample.score(self._lists())
+        scores = self.sample.score(self.lists())
         metric, means = self.sample.metric, scores.summary()
         further = {name: means[name] for name in (f"recall@{self.sample.num_ranks}", "in_catalog", "repeats", "lines")}
         look = self.choice.look(state.global_step, scores.rows[metric], further)
@@ -183,22 +175,35 @@ class Validation(TrainerCallback):
         control.should_log = training_log_is_due
         self._write(state)
 
-    def _lists(self) -> list[str]:
-        """One greedy list per row of the sample, written by all processes together."""
-        accelerator = self.trainer.accelerator
+    def lists(self) -> list[str]:
+        """One greedy list per row of the sample, written by all processes together.
+
+        Each takes equally many distinct prompts, some maybe a second time: where a model is spread over processes, none
+        can write a batch without the others.
+        """
+        trainer, accelerator, args = self.trainer, self.trainer.accelerator, self.trainer.args
+        distinct = sorted({tuple(prompt) for prompt in self._prompts})
+        places = range(accelerator.process_index, len(distinct) + accelerator.process_index, accelerator.num_processes)
+        share = [distinct[place % len(distinct)] for place in places]
         with (
-            accelerator.split_between_processes(self._prompts) as share,
-            explain_out_of_memory("validate", self.trainer.args),
+            explain_out_of_memory("validate", args),
+            unwrap_model_for_generation(
+                trainer.model_wrapped,
+                accelerator,
+                gather_deepspeed3_params=args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+            ) as model,
         ):
             texts = generate_lists(
-                accelerator.unwrap_model(self.trainer.model),
+                model,
                 self._tokenizer,
                 share,
-                max_new_tokens=self.trainer.args.max_completion_length,
+                max_new_tokens=args.max_completion_length,
                 batch_size=self.args.validate_batch_size,
                 progress=False,
             )
-        return gather_object(texts)[: len(self._prompts)]  # where rows are fewer than processes, the last comes twice
+        written = dict(gather_object(list(zip(share, texts, strict=True))))
+        return [written[tuple(prompt)] for prompt in self._prompts]
 
     def _log(self, look: Look) -> None:
         metric = f"valid/{self.sample.metric}"

@@ -26,6 +26,7 @@ SETTINGS = {
     "learning_rate": 1e-3,
     "disable_tqdm": True,
 }
+VALIDATED = {"validate_steps": 3, "validation_size": 5, "validate_batch_size": 2}  # three prompts and two, or two twice
 TRAINERS = "tests.launch.watched"
 ADAPTER = {**LORA, "lora_dropout": 0.0}  # each process would draw its own
 
@@ -57,6 +58,8 @@ def settings_of(name: str, files: Files, policy: Path, output: Path) -> dict[str
     cell = CELLS[name]
     start = policy if cell.start == "policy" else output / cell.start
     settings = {**files.training, **SETTINGS, **cell.settings}
+    if cell.recipe == "rank_grpo":
+        settings |= {"validation": files.test, **VALIDATED}
     return {**settings, "model_name_or_path": start, "output_dir": output / name}
 
 
@@ -89,6 +92,16 @@ def losses(run: Path) -> list[float]:
     found = [entry["loss"] for entry in log if "loss" in entry]
     assert len(found) == 3
     return found
+
+
+def greedy_lists(run: Path) -> list[str]:
+    """What validation read after the last step: five lists, not all alike."""
+    looks = json.loads((run / "validation.json").read_text(encoding="utf-8"))["validations"]
+    assert [look["step"] for look in looks] == [0, 3]
+    lists = json.loads((run / "lists.json").read_text(encoding="utf-8"))
+    assert len(lists) == 5
+    assert len(set(lists)) > 1
+    return lists
 
 
 @torch.no_grad()

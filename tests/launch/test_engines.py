@@ -6,7 +6,7 @@ A launch per engine runs them all. What is checked is the same for DDP, FSDP2, Z
 | --- | --- | --- | --- |
 | SFT, all weights | yes | yes | |
 | SFT, LoRA, anchored | yes | yes | |
-| Rank-GRPO, all weights, a KL reference, given lists | yes | yes | yes |
+| Rank-GRPO, all weights, a KL reference, given lists | yes | yes, and by its greedy lists | yes |
 | Rank-GRPO, LoRA on a merged adapter, sampled lists | yes | lists differ | yes |
 
 In the last row the lists of one process end at once, those of the other do not.
@@ -22,7 +22,7 @@ import torch
 
 from rankrl.run.models import is_adapter
 from tests.launch.launcher import ENGINES
-from tests.launch.recipes import CELLS, log_probs, losses, run_alone, run_cells, weights
+from tests.launch.recipes import CELLS, greedy_lists, log_probs, losses, run_alone, run_cells, weights
 from tests.recipes.runs import Files
 
 pytestmark = pytest.mark.launch
@@ -63,7 +63,9 @@ def test_recipes_train_resume_and_load(engine: str, alone: Path, files: Files, p
     for name, tolerance in COMPARED.items():
         assert losses(tmp_path / name) == pytest.approx(losses(alone / name), rel=1e-5), printed
         torch.testing.assert_close(log_probs(tmp_path / name), log_probs(alone / name), rtol=0, atol=tolerance)
+    assert greedy_lists(tmp_path / "rank_grpo") == greedy_lists(alone / "rank_grpo")
     for name in ("rank_grpo", "rank_grpo_lora"):
+        assert greedy_lists(tmp_path / f"{name}_resumed") == greedy_lists(tmp_path / name)
         seen = torch.load(tmp_path / name / "seen.pt").log_softmax(-1)
         torch.testing.assert_close(log_probs(tmp_path / name), seen, rtol=0, atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor
 
 from rankrl.grpo import RankGRPOTrainer
+from rankrl.run.validation import Validation
 
 TEXT = torch.arange(10, 40)[None]
 
 
 class Watched(RankGRPOTrainer):
-    """Writes what the trained model makes of a fixed text, `(1, 30, V)`, as the engine sees it, into `seen.pt`."""
+    """Writes what the trained model makes of a fixed text, `(1, 30, V)`, as the engine sees it, into `seen.pt`, and the
+    greedy lists of validation into `lists.json`."""
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         output = super().train(*args, **kwargs)
@@ -23,6 +26,10 @@ class Watched(RankGRPOTrainer):
             logits = self.model_wrapped(TEXT.to(self.accelerator.device)).logits
         if self.is_world_process_zero():
             torch.save(logits.float().cpu(), Path(self.args.output_dir) / "seen.pt")
+        (validation,) = (each for each in self.callback_handler.callbacks if isinstance(each, Validation))
+        texts = validation.lists()
+        if self.is_world_process_zero():
+            (Path(self.args.output_dir) / "lists.json").write_text(json.dumps(texts), encoding="utf-8")
         return output
 
 
@@ -32,9 +39,11 @@ class Given(Watched):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.model.generate = self._give
+        self._write, self.model.generate = self.model.generate, self._give
 
-    def _give(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> Tensor:
+    def _give(self, input_ids: Tensor, attention_mask: Tensor, generation_config: Any) -> Tensor:
+        if generation_config is not self.generation_config:  # validation: the model writes
+            return self._write(input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config)
         tokenizer = self.processing_class
         rows = []
         for row, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
