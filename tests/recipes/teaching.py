@@ -62,6 +62,11 @@ def shown(prompt: str) -> list[str]:
     return re.search(r"<candidates>\n(.*?)\n</candidates>", prompt, re.DOTALL)[1].split("\n")  # type: ignore[index]
 
 
+def rate_by_length(prompt: str) -> str:
+    """What a judge of label work may answer: two films of three are exactly right, whatever the order."""
+    return "\n".join(f"{line}####{4 if len(line) % 3 else 1} | {len(line)} letters" for line in shown(prompt))
+
+
 def kinds(server: ChatServer) -> dict[str, int]:
     """How often each of the three things was asked for."""
     asked = server.asked()

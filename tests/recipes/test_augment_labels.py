@@ -17,7 +17,7 @@ from rankrl.labels import load_scores
 from rankrl.teachers import JudgeTemplate
 from recipes import augment_labels, rank_grpo, tune_scorer
 from tests.recipes.runs import PAIRS, REPOSITORY, SMALL, Files, run, trainer_of
-from tests.recipes.teaching import SIMULATED, Teacher, asks, kinds, shown
+from tests.recipes.teaching import SIMULATED, Teacher, asks, kinds, rate_by_length, shown
 from tests.teachers.server import KEY, KEY_VARIABLE, ChatServer, Reply, serving
 
 NUM_CANDIDATES = 15
@@ -42,14 +42,9 @@ def unknown_truth(folder: Path, dialogues: list[Dialogue], known: int = 0) -> Pa
     return path
 
 
-def judge(prompt: str) -> str:
-    """Of each request a third of the films is exactly right, whatever the order."""
-    return "\n".join(f"{line}####{4 if len(line) % 3 else 1} | {len(line)} letters" for line in shown(prompt))
-
-
 @pytest.fixture
 def server(catalog: Catalog) -> Iterator[ChatServer]:
-    with serving(Teacher(catalog, judge=judge)) as server:
+    with serving(Teacher(catalog, judge=rate_by_length)) as server:
         yield server
 
 
@@ -334,7 +329,7 @@ def test_a_key_goes_to_the_server_and_nowhere_else(
 
 
 def test_a_server_that_stops_answering(files: Files, catalog: Catalog, tmp_path: Path) -> None:
-    usual = Teacher(catalog, judge=judge)
+    usual = Teacher(catalog, judge=rate_by_length)
 
     def broken(body: dict, attempt: int) -> Reply:
         return Reply("gone", 500) if "<candidates>\n" in body["messages"][-1]["content"] else usual(body, attempt)

@@ -15,7 +15,7 @@ from rankrl.labels import LocalScorer, load_scores
 from recipes import augment_labels, demonstrations
 from tests.labels.test_local import classifier
 from tests.recipes.runs import Files, run
-from tests.recipes.teaching import SETTINGS, SIMULATED, Teacher, asks, make, shown
+from tests.recipes.teaching import SETTINGS, SIMULATED, Teacher, asks, make, rate_by_length
 from tests.teachers.server import serving
 from tests.tiny import gpt2_tokenizer, tiny_gpt2
 
@@ -75,11 +75,9 @@ LABEL_RESULTS = ("labels.jsonl", "scores.jsonl", "metrics.json")
 
 
 def test_labels(files: Files, catalog: Catalog, tmp_path: Path, capsys: Any) -> None:
-    def judge(prompt: str) -> str:
-        return "\n".join(f"{line}####{4 if len(line) % 3 else 1} | {len(line)} letters" for line in shown(prompt))
-
     settings = {**LABELS, **files.training}
-    with serving(Teacher(catalog, judge=judge)) as server, serving(Teacher(catalog, judge=judge)) as other:
+    teacher = Teacher(catalog, judge=rate_by_length)
+    with serving(teacher) as server, serving(teacher) as other:
         run(augment_labels, **settings, **asks(server, tmp_path / "one"), output_dir=tmp_path / "one")
         cluster = {**settings, **asks(other, tmp_path / "many"), "output_dir": tmp_path / "many"}
         assert in_shards(augment_labels, 2, capsys, **cluster) > 1

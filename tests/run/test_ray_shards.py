@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from rankrl.run import ray_shards, stage_one
 from rankrl.shards import OtherShards, Shard
 from rankrl.teachers import TeacherConfig
 from rankrl.teachers.shard_file import AnswerFile
-from recipes import demonstrations
-from tests.recipes.runs import Files
-from tests.recipes.teaching import Teacher, asks, make
+from recipes import augment_labels, demonstrations
+from tests.recipes.runs import Files, run
+from tests.recipes.teaching import Teacher, asks, make, rate_by_length
 from tests.teachers.server import serving
 
 CONCURRENCY = 2
@@ -81,6 +82,18 @@ def test_the_output_of_one_process_though_a_worker_is_killed(
         assert set(other.asked()) == set(server.asked())
         assert len(other.calls) <= len(server.calls) + CONCURRENCY, "only what was under way is asked again"
     for name in ("demonstrations.jsonl", "adjustment.npz", "metrics.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
+
+
+def test_labels_are_those_of_one_process(ray: Any, files: Files, tmp_path: Path) -> None:
+    settings = {**files.training, "num_candidates": 15, "describe": "all"}
+    teacher = Teacher(Catalog.load(files.catalog), judge=rate_by_length)
+    with serving(teacher) as server, serving(teacher) as other:
+        run(augment_labels, **settings, **asks(server, tmp_path / "one"), output_dir=tmp_path / "one")
+        cluster = asks(other, tmp_path / "many")
+        run(augment_labels, **settings, **cluster, output_dir=tmp_path / "many", ray_shards=2)
+        assert Counter(other.asked()) == Counter(server.asked()), "each request once, whoever asks it"
+    for name in ("labels.jsonl", "scores.jsonl", "metrics.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
 
 
