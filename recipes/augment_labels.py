@@ -41,6 +41,7 @@ from rankrl.labels import (
     weigh_by_trust,
 )
 from rankrl.run.arguments import LabelArguments
+from rankrl.run.console import show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.label_work import LabelWork, run_shard
 from rankrl.run.manifest import file_hash, versions, write_manifest
@@ -173,7 +174,7 @@ def settings_of(args: LabelArguments) -> dict[str, Any]:
 def cli() -> None:
     """Parse YAML and flags, and augment."""
     explain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    show_log()
     with stopped_in_words():
         main(*RecipeParser((LabelArguments, TeacherConfig)).parse_args_and_config())
 

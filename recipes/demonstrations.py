@@ -25,6 +25,7 @@ from rankrl.evaluation import comparison_table
 from rankrl.evaluation.card import card_columns, write_card
 from rankrl.evaluation.significance import plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
+from rankrl.run.console import show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.manifest import file_hash, versions, write_manifest
 from rankrl.run.parser import RecipeParser
@@ -132,7 +133,7 @@ def settings_of(args: DemonstrationArguments) -> dict[str, Any]:
 def cli() -> None:
     """Parse YAML and flags, and build."""
     explain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    show_log()
     with stopped_in_words():
         main(*RecipeParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
 

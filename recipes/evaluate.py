@@ -24,6 +24,7 @@ from rankrl.metrics import Popularity
 from rankrl.rewards import TruthResolver, resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.choosing import choice_behind
+from rankrl.run.console import show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.lists import ListWriter
 from rankrl.run.manifest import file_hash, versions
@@ -137,7 +138,7 @@ def main(args: EvaluationArguments) -> Scores:
 def cli() -> None:
     """Parse YAML and flags, and evaluate."""
     explain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    show_log()
     main(*RecipeParser((EvaluationArguments,)).parse_args_and_config())
 
 

@@ -27,7 +27,7 @@ from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
 from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
-from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback
+from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets
@@ -186,7 +186,7 @@ def main(
 def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     explain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    show_log()
     parser = RecipeParser(
         (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
     )

@@ -23,7 +23,7 @@ from rankrl.demonstrations import popular_items, truth_then_popular
 from rankrl.plan.started import warn_of_findings
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import Imitate, SFTArguments
-from rankrl.run.console import SFT_COLUMNS, ConsoleCallback
+from rankrl.run.console import SFT_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.models import (
@@ -189,7 +189,7 @@ def main(
 def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     explain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    show_log()
     main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config(), callbacks=callbacks)
 
 

@@ -29,7 +29,7 @@ from rankrl.data import Dialogue, hold_out
 from rankrl.labels import LocalScorer, ScoredDialogue, encode_pairs, load_scores, teacher_agreement
 from rankrl.labels.local import HALF, MIDDLE
 from rankrl.run.arguments import ScorerArguments
-from rankrl.run.console import ConsoleCallback
+from rankrl.run.console import ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.manifest import file_hash, write_manifest
@@ -163,7 +163,7 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
 def cli() -> None:
     """Parse YAML and flags, and tune."""
     explain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    show_log()
     main(*RecipeParser((ScorerArguments, TrainingArguments, ModelConfig)).parse_args_and_config())
 
 

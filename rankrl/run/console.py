@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,6 +23,12 @@ RANK_GRPO_COLUMNS = {
     "entropy": "entropy/all",
     "KL": "kl/all",
 }
+
+
+def show_log() -> None:
+    """Show what a recipe logs. Of several processes the first says what it does, the others only what is wrong."""
+    first = os.environ.get("RANK", "0") == "0"  # by the launcher
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(name)s: %(message)s")
 
 
 class ConsoleCallback(TrainerCallback):

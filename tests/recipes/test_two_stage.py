@@ -158,7 +158,9 @@ def test_two_processes_take_the_steps_of_one(files: Files, policy: Path, tmp_pat
     settings |= {"max_steps": 3, "anchor_weight": 0.5, "learning_rate": 1e-2}
     run(sft, **settings | {"per_device_train_batch_size": 12}, output_dir=tmp_path / "one")
     shared = settings | {"per_device_train_batch_size": 6, "ddp_backend": "gloo", "output_dir": tmp_path / "two"}
-    finished([*launch_command(MULTI_CPU), "recipes/sft.py", *flags(**shared)], installed(tmp_path / "packages"))
+    command = [*launch_command(MULTI_CPU), "recipes/sft.py", *flags(**shared)]
+    printed = finished(command, installed(tmp_path / "packages"))
+    assert printed.count("12 dialogues, catalogue of 50 items") == 1, "what is done is not said by each of them"
     for name in ("loss", "anchor_kl", "grad_norm"):
         assert history(tmp_path / "two", name) == pytest.approx(history(tmp_path / "one", name), rel=1e-3, abs=1e-6)
     assert history(tmp_path / "one", "anchor_kl")[-1] > 1e-4
