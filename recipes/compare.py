@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from catalog import Catalog
-from rankrl.data import load_dialogues
 from rankrl.evaluation import Curve, Scores, evaluate
 from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds, shared_seeds
 from rankrl.evaluation.report import write_pictures
+from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.errors import explain_errors
 from rankrl.run.grid import Arm, Grid, Start, flags
 from rankrl.run.manifest import versions
 from rankrl.run.record import RunRecord
+from rankrl.run.start import read_data
 from recipes.worlds import run_once
 
 START = "start"  # the model that all arms of a seed start from, as a line of the tables
@@ -95,7 +95,7 @@ def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:
     ordered = dict(sorted(settings.items()))  # one arm is one command, whichever grid names it
     run_once(root, arm.name, [*launch, "-m", arm.recipe, "--config", grid.config, *flags(ordered)])
     best = root / arm.name / "best"
-    write_lists(root, start, arm.name, best if best.exists() else root / arm.name)
+    write_lists(root, start, grid, arm.name, best if best.exists() else root / arm.name)
 
 
 def prepare(root: Path, grid: Grid, seed: int) -> Start:
@@ -103,14 +103,14 @@ def prepare(root: Path, grid: Grid, seed: int) -> Start:
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         start = grid.start_of(root, seed)
-        write_lists(root, start, START, Path(start.model_name_or_path))
+        write_lists(root, start, grid, START, Path(start.model_name_or_path))
     return start
 
 
-def write_lists(root: Path, start: Start, name: str, model: Path) -> None:
+def write_lists(root: Path, start: Start, grid: Grid, name: str, model: Path) -> None:
     """Greedy lists of a model for the test dialogues, in `NAME.json`."""
     where = {"catalog": start.catalog, "dialogues": start.test, "model_name_or_path": str(model)}
-    words = flags({**where, "output": str(root / f"{name}.json")})
+    words = flags({**where, "output": str(root / f"{name}.json"), **grid.reading})
     run_once(root, f"{name}.lists", [sys.executable, "-m", "recipes.evaluate", *words])
 
 
@@ -130,7 +130,7 @@ def report(output: Path, folder: Path, grid: Grid) -> None:
     roots = {seed: output / f"seed{seed}" for seed in seeds}
     starts = {seed: grid.start_of(root, seed) for seed, root in roots.items()}
     scores = {
-        name: {seed: score(roots[seed], starts[seed], name) for seed in of_arm}
+        name: {seed: score(roots[seed], starts[seed], grid, name) for seed in of_arm}
         for name, of_arm in {START: seeds, **done}.items()
     }
     records = {name: {seed: RunRecord.load(roots[seed] / name) for seed in of_arm} for name, of_arm in done.items()}
@@ -157,13 +157,16 @@ def finished(output: Path, seed: int, arm: Arm) -> bool:
     return (output / f"seed{seed}" / "finished" / f"{arm.name}.lists").is_file()
 
 
-def score(root: Path, start: Start, name: str) -> Scores:
+def score(root: Path, start: Start, grid: Grid, name: str) -> Scores:
     """Scores of the lists in `NAME.json`; of recall also the first and the second half of a list, to compare gains."""
     written = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))
-    test, num_ranks = load_dialogues(start.test), written["num_ranks"]
+    args = EvaluationArguments(start.catalog, start.test, **grid.reading)
+    catalog, test = read_data(args)
+    num_ranks = written["num_ranks"]
     half = max(1, num_ranks // 2)
     texts = [written["lists"][dialogue.id] for dialogue in test]
-    scores = evaluate(texts, test, Catalog.load(start.catalog), num_ranks=num_ranks, ks=(half, num_ranks))
+    ks, years = (half, num_ranks), args.year_tolerance
+    scores = evaluate(texts, test, catalog, num_ranks=num_ranks, ks=ks, year_tolerance=years)
     rows, whole, early = scores.rows, f"recall@{num_ranks}", f"recall@{half}"
     shown = {metric: rows[metric] for metric in (f"ndcg@{num_ranks}", whole, early)}
     shown[f"recall at ranks {half + 1}-{num_ranks}"] = rows[whole] - rows[early]

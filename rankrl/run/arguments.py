@@ -36,8 +36,8 @@ class DataArguments:
     dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
     line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
     split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
-    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (in YAML)."})
-    catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (in YAML)."})
+    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (flag: JSON)."})
+    catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (flag: JSON)."})
     domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
     limit: int | None = field(default=None, metadata={"help": "Read only the first so many dialogues."})
     only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
@@ -162,7 +162,7 @@ class DemonstrationArguments(JudgedArguments):
     """
 
     raw_lists: str | None = field(default=None, metadata={"help": "Recorded lists (JSONL with id and raw)."})
-    raw_where: dict | None = field(default=None, metadata={"help": "Which rows of the recording (in YAML)."})
+    raw_where: dict | None = field(default=None, metadata={"help": "Which rows of the recording (flag: JSON)."})
     num_ranks: int = field(default=20, metadata={"help": "K, items in a demonstration."})
     teacher_ranks: int = field(default=20, metadata={"help": "Titles the teacher is asked for."})
     steps: str = field(default="remap,reflect,adjust", metadata={"help": "Which steps, separated by commas."})

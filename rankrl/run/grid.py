@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -13,6 +14,11 @@ from rankrl.shards import Shard
 
 START_FILES = ("catalog", "dialogues", "model_name_or_path", "test")
 _RECIPE = "recipes.rank_grpo"
+# Not which dialogues (`limit`, `split`), and not the prompt, which a model brings along.
+_READING = (
+    *("line_template", "columns", "catalog_columns", "domain", "only_new_items", "year_tolerance"),
+    *("max_prompt_length", "shorten_last_turn", "enable_thinking"),
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,12 @@ class Grid:
         )
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """What config and settings of all arms say of how dialogues are read: those of the test are read so, too."""
+        values = {**load_yaml(self.config), **self.settings}
+        return {name: values[name] for name in _READING if name in values}
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What was compared, as JSON."""
         settings = {arm.name: {**self.settings, **arm.settings} for arm in self.arms}
@@ -137,7 +149,7 @@ class Grid:
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as a recipe's command line takes them; a list becomes several words.
+    """Settings as a recipe's command line takes them; a list becomes several words, a mapping JSON.
 
     Example:
         >>> flags({"beta": 0.02, "use_peft": True, "lora_target_modules": ["q_proj", "v_proj"]})
@@ -145,9 +157,14 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
     """
     words = []
     for name, value in settings.items():
-        several = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(str(v).lower() if isinstance(v, bool) else str(v) for v in several)]
+        words += [f"--{name}", *(_word(each) for each in (value if isinstance(value, list) else [value]))]
     return words
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _arm(path: str | Path, name: str, settings: Any) -> Arm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Collection, Iterable
@@ -25,6 +26,12 @@ class RecipeParser(TrlParser):
         >>> parser = RecipeParser((SFTArguments, SFTConfig, ModelConfig))
         >>> args, training_args, model_args = parser.parse_args_and_config(["--config", "1x24gb/sft.yaml"])
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for action in self._actions:
+            if getattr(action.type, "__name__", "") == "dict":  # which takes no text
+                action.type = _settings
 
     def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
         words = list(sys.argv[1:] if args is None else args)
@@ -63,6 +70,17 @@ class RecipeParser(TrlParser):
                 "them out: this recipe has no such settings."
             )
         self.set_defaults_with_config(**values)
+
+
+def _settings(text: str) -> dict[str, Any] | None:
+    """Settings that hold settings, on the command line; `null` for none."""
+    value = json.loads(text)
+    if not isinstance(value, dict | None):
+        raise ValueError
+    return value
+
+
+_settings.__name__ = "JSON object"  # what argparse calls it in its message
 
 
 def load_yaml(path: str | Path, *, merge: Collection[str] = ()) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class ScheduleArguments:
     """
 
     learning_rate_steps: dict | None = field(
-        default=None, metadata={"help": "Step, or share of training below 1 -> learning rate from there on (in YAML)."}
+        default=None,
+        metadata={"help": "Step, or share of training below 1 -> learning rate from there on (flag: JSON)."},
     )
 
     def __post_init__(self) -> None:

@@ -58,7 +58,7 @@ class TeacherConfig:
     teacher_temperature: float | None = field(default=0.0, metadata={"help": "0: the likeliest answer."})
     teacher_max_tokens: int | None = field(default=1024, metadata={"help": "Longest answer."})
     teacher_seed: int | None = field(default=None, metadata={"help": "Seed of samples."})
-    teacher_parameters: dict | None = field(default=None, metadata={"help": "Further request fields (in YAML)."})
+    teacher_parameters: dict | None = field(default=None, metadata={"help": "Further request fields (flag: JSON)."})
     teacher_timeout: float = field(default=120.0, metadata={"help": "Seconds to wait for one answer."})
     teacher_retries: int = field(default=6, metadata={"help": "How often one request is tried again."})
     teacher_max_calls: int | None = field(default=None, metadata={"help": "Most calls in one run."})

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from catalog import Catalog
-from rankrl.data import load_dialogues
+from rankrl.data import load_dialogues, save_dialogues
 from rankrl.run.grid import Grid
 from recipes import compare, worlds
 from tests.recipes.runs import SMALL, Files, run_command
@@ -24,8 +25,11 @@ ARMS = {"ours": {"preset": "rank_grpo"}, "grpo": {"preset": "grpo"}}
 
 @pytest.fixture
 def grid(files: Files, sft_model: Path, tmp_path: Path) -> Path:
-    """A grid of two arms and two seeds on disk."""
-    start = {"catalog": files.catalog, "dialogues": files.train, "model_name_or_path": sft_model, "test": files.test}
+    """A grid of two arms and two seeds on disk. A test dialogue wants what it has mentioned, and so says nothing."""
+    first, *others = load_dialogues(files.test)
+    save_dialogues(tmp_path / "test.jsonl", [*others, replace(first, seen=first.ground_truth)])
+    start = {"catalog": files.catalog, "dialogues": files.train, "model_name_or_path": sft_model}
+    start["test"] = tmp_path / "test.jsonl"
     settings = {**SMALL, "num_generations": 2, "learning_rate": 1e-3, "validate_steps": 1, "save_strategy": "steps"}
     config = tmp_path / "base.yaml"
     config.write_text("logging_steps: 1\n", encoding="utf-8")

@@ -57,6 +57,13 @@ def prepared(folder: Path, seed: int) -> Start:
     return Start(f"C{seed}", "D", "M", "T")
 
 
+def test_test_dialogues_are_read_as_config_and_settings_say(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("domain: movie\nlimit: 9\nlearning_rate: 1.0\n", encoding="utf-8")
+    text = GRID.replace("base.yaml", str(tmp_path / "recipe.yaml"))
+    grid = load(tmp_path, text.replace("{beta: 0.02}", "{beta: 0.02, only_new_items: false, domain: book}"))
+    assert grid.reading == {"domain": "book", "only_new_items": False}
+
+
 @given(st.integers(1, 9))
 def test_parts_cover_every_run_once(tmp_path_factory: pytest.TempPathFactory, parts: int) -> None:
     grid = load(tmp_path_factory.getbasetemp())

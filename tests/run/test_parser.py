@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rankrl.run.grid import flags
 from rankrl.run.parser import RecipeParser, load_yaml
 
 
@@ -15,6 +16,7 @@ class Numbers:
     one: int = 0
     two: int = 0
     three: float = 0.0
+    names: dict | None = None
 
 
 @pytest.fixture
@@ -53,3 +55,14 @@ def test_what_cannot_be_meant_is_refused(folder: Path) -> None:
     (folder / "far.yaml").unlink()
     with pytest.raises(FileNotFoundError, match="far.yaml, the base of .*middle.yaml, is not there"):
         load_yaml(folder / "middle.yaml")
+
+
+def test_a_flag_may_hold_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the grids of comparisons write them, too."""
+    parser = RecipeParser(Numbers)
+    (numbers,) = parser.parse_args_and_config(flags({"names": {"messages": "chat", "0.5": 1e-7}}))
+    assert numbers.names == {"messages": "chat", "0.5": 1e-7}
+    for text in ("messages: chat", "[1]"):
+        with pytest.raises(SystemExit):
+            parser.parse_args_and_config(["--names", text])
+        assert f"argument --names: invalid JSON object value: '{text}'" in capsys.readouterr().err
