@@ -14,12 +14,12 @@ from rankrl.grpo.objective import RATIOS
 from rankrl.grpo.presets import PRESET_FIELDS, resolve_preset
 
 ADVANTAGES = ("rank", "sequence")
-AGGREGATIONS = ("rank", "trl")
+AGGREGATIONS = ("rank", "token", "trl")
 KL_CELLS = ("all", "informative")
 MULTI_OBJECTIVE = ("sum_then_normalize", "normalize_then_sum")
 
-# Options that change TRL's loss and that `aggregation="rank"` does not implement: field -> the value that switches it
-# off. Under `aggregation="trl"` the loss is TRL's own, and they mean what TRL says.
+# Options that change TRL's loss and that ours, `aggregation` "rank" or "token", does not have: field -> the value that
+# switches it off. Under `aggregation="trl"` the loss is TRL's own, and they mean what TRL says.
 _OFF = {
     "top_entropy_quantile": 1.0,
     "entropy_coef": 0.0,
@@ -29,7 +29,7 @@ _OFF = {
     "max_tool_calling_iterations": None,  # a ranked list is one turn: the trainer takes no tools
 }
 
-# What becomes of each field that `GRPOConfig` declares when `aggregation="rank"`. A test compares the table with the
+# What becomes of each field that `GRPOConfig` declares where the loss is ours. A test compares the table with the
 # installed TRL, so that an option added by a new release is looked at before it can die in silence.
 #   honoured: means what TRL says      mapped: another of our fields decides      refused: an error unless switched off
 TRL_FIELDS: dict[str, str] = {
@@ -146,7 +146,8 @@ class RankGRPOConfig(GRPOConfig):
             Level of the importance ratio: `"rank"` (geometric mean over the tokens of a rank, eq. 7), `"token"` or
             `"sequence"`. On-policy (`num_iterations=1`, one optimizer step a generation) every ratio is 1.
         aggregation (`str`, *by the preset* [`"rank"`]):
-            `"rank"`: eq. 6, each rank weighs 1/(B K) whatever the length of its title. `"trl"`: each token carries the
+            `"rank"`: eq. 6, each rank weighs 1/(B K) whatever the length of its title. `"token"`: each token weighs
+            alike, and so a rank as much as its title is long, as in the released code. `"trl"`: each token carries the
             advantage of its rank into TRL's own loss, so `loss_type` decides.
         loss_type (`str`, *by the preset* [`None`]):
             TRL's loss, for `aggregation="trl"` alone; `"dapo"` if neither it nor a preset is given.
@@ -169,7 +170,7 @@ class RankGRPOConfig(GRPOConfig):
         kl_cells (`str`, *optional*, defaults to `"all"`):
             `"informative"` leaves ranks out of the KL at which the lists of the prompt all earn the same: nothing but
             the KL would move them (back to the start). Units that a penalty moves, the end token and overflow lines
-            stay in. Only with `aggregation="rank"`.
+            stay in. Not with `aggregation="trl"`.
         dynamic_sampling_rounds (`int`, *by the preset* [`0`]):
             How many further rounds of prompts are drawn at most, to put groups that tell their lists apart in the
             place of groups that do not (dynamic sampling of DAPO, arXiv 2503.14476). A round draws as many prompts as
@@ -202,7 +203,7 @@ class RankGRPOConfig(GRPOConfig):
     num_ranks: int = field(default=20, metadata={"help": "K, the number of items a list should hold."})
     advantage: str = _by_preset("Level of the advantage: 'rank' or 'sequence'.")
     ratio: str = _by_preset("Level of the ratio: 'rank', 'token' or 'sequence'.")
-    aggregation: str = _by_preset("'rank' (eq. 6) or 'trl' (TRL's own loss).")
+    aggregation: str = _by_preset("'rank' (eq. 6), 'token' or 'trl' (TRL's own loss).")
     loss_type: str = _by_preset("TRL's loss, with aggregation 'trl'.")
     early_stop_penalty: float = _by_preset("Advantage of an end token before rank K.")
     overflow_penalty: float = _by_preset("Advantage of each line after rank K.")
@@ -249,12 +250,12 @@ class RankGRPOConfig(GRPOConfig):
         if self.ratio == "rank":
             raise ValueError(
                 "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
-                "'sequence' only. Set ratio to one of these, or aggregation to 'rank'."
+                "'sequence' only. Set ratio to one of these, or aggregation to 'rank' or 'token'."
             )
         if self.kl_cells != "all":
             raise ValueError(
                 f"kl_cells is {self.kl_cells!r}, but aggregation='trl' hands the loss to TRL, whose KL is of all "
-                "tokens. Set kl_cells to 'all', or aggregation to 'rank'."
+                "tokens. Set kl_cells to 'all', or aggregation to 'rank' or 'token'."
             )
         level = vars(self)["importance_sampling_level"]
         if level not in ("token", self.ratio):
@@ -305,16 +306,16 @@ class RankGRPOConfig(GRPOConfig):
         for name, fate in TRL_FIELDS.items():
             if fate == "mapped" and getattr(self, name) != defaults[name]:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} belongs to TRL's own losses, and aggregation='rank' would ignore "
-                    "it: `ratio` sets the level of the ratio, `aggregation` the loss. Leave it out, or set "
-                    "aggregation='trl' with ratio='token' or 'sequence'."
+                    f"{name}={getattr(self, name)!r} belongs to TRL's own losses, and aggregation={self.aggregation!r} "
+                    "would ignore it: `ratio` sets the level of the ratio, `aggregation` the loss. Leave it out, or "
+                    "set aggregation='trl' with ratio='token' or 'sequence'."
                 )
         ignored = {name: getattr(self, name) for name, off in _OFF.items() if getattr(self, name) != off}
         if ignored:
             given = ", ".join(f"{name}={value!r}" for name, value in ignored.items())
             off = ", ".join(f"{name}={_OFF[name]!r}" for name in ignored)
             raise ValueError(
-                f"{given} changes TRL's own loss, and aggregation='rank' would ignore it. "
+                f"{given} changes TRL's own loss, and aggregation={self.aggregation!r} would ignore it. "
                 f"Set {off}, or aggregation='trl' with ratio='token' to train with TRL's loss."
             )
 
@@ -369,7 +370,7 @@ class RankGRPOConfig(GRPOConfig):
             )
         elif self.kl_cells == "informative" and not self.beta:
             message = "kl_cells='informative' with beta=0: there is no KL term to leave anything out of."
-        elif on_policy and self.ratio == "token" and self.aggregation == "rank":
+        elif on_policy and self.ratio == "token" and self.aggregation != "trl":
             message = f"ratio='token' has the gradient of ratio='rank' here: {because}."
         elif (
             on_policy

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rankrl.grpo.objective import unit_mean
 from rankrl.rewards import RankScores
 
 if TYPE_CHECKING:
@@ -141,6 +142,27 @@ def units_to_hold(advantages: Tensor, informative: Tensor) -> Tensor:
     return held
 
 
+def weights_by_unit(weights: Tensor | None, inputs: dict[str, Tensor]) -> Tensor | None:
+    """How much each unit of lists that another engine sampled counts.
+
+    Args:
+        weights: TRL's importance of what vLLM sampled: `(B, 1)` of lists, or `(B, T)` of tokens, which act by the
+            geometric mean over their unit; None where the policy itself sampled.
+        inputs: `unit_ids` `(B, T)`, `completion_mask` `(B, T)` and `advantages` `(B, U)`.
+
+    Returns:
+        `(B, U)`, or None.
+    """
+    if weights is None:
+        return None
+    num_units = inputs["advantages"].shape[1]
+    if weights.shape[1] == 1:  # sequence modes
+        return weights.expand(-1, num_units)
+    # A token that the engine's mask dropped has weight 0, and so has its unit: log 0 = -inf, exp(-inf) = 0.
+    log_weights = weights.log().clamp(min=-1e4)
+    return unit_mean(log_weights, inputs["unit_ids"], inputs["completion_mask"], num_units).exp()
+
+
 @dataclass(frozen=True)
 class Tokens:
     """What the loss of a micro-batch is computed from.
@@ -155,6 +177,8 @@ class Tokens:
         advantages: `(B, U)` float32, of each unit.
         weights: `(B, U)`, importance of units that another engine sampled; None where the policy itself did.
         kl_units: `(B, U)` bool, units whose KL counts; None: all.
+        list_tokens: scalar, the mean number of tokens of a list of the generation, where all tokens weigh alike
+            (`aggregation="token"`); None: all units do.
     """
 
     log_probs: Tensor
@@ -166,6 +190,7 @@ class Tokens:
     advantages: Tensor
     weights: Tensor | None
     kl_units: Tensor | None = None
+    list_tokens: Tensor | None = None
 
 
 def _require_shapes(record: Returns | Advantages, expected: dict[str, torch.Size]) -> None:

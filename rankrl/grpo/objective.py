@@ -21,11 +21,16 @@ def unit_mean(values: Tensor, unit_ids: Tensor, mask: Tensor, num_units: int) ->
     return sums / zeros.scatter_add(1, index, weights).clamp(min=1.0)
 
 
-def unit_present(unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:
-    """`(B, U)` bool: does the list hold at least one token of the unit?"""
+def unit_tokens(unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:
+    """`(B, U)` int64: how many tokens of each unit count."""
     counted = mask.bool() & (unit_ids >= 0)
     counts = torch.zeros(unit_ids.shape[0], num_units, dtype=torch.long, device=unit_ids.device)
-    return counts.scatter_add(1, unit_ids.clamp(min=0), counted.long()) > 0
+    return counts.scatter_add(1, unit_ids.clamp(min=0), counted.long())
+
+
+def unit_present(unit_ids: Tensor, mask: Tensor, num_units: int) -> Tensor:
+    """`(B, U)` bool: does the list hold at least one token of the unit?"""
+    return unit_tokens(unit_ids, mask, num_units) > 0
 
 
 def place_units(values: Tensor, unit_ids: Tensor) -> Tensor:
@@ -64,6 +69,7 @@ def rank_grpo_loss(
     ref_log_probs: Tensor | None = None,
     beta: float = 0.0,
     kl_units: Tensor | None = None,
+    list_tokens: Tensor | float | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped Rank-GRPO loss (eq. 6) with its KL term.
 
@@ -89,6 +95,9 @@ def rank_grpo_loss(
         ref_log_probs: `(B, T)` under the reference policy; needed where `beta` is not 0.
         beta: weight of the KL term.
         kl_units: *optional* `(B, U)` bool; the units whose KL counts, all if left out. The denominator stays `B K`.
+        list_tokens: *optional*; L, the mean number of tokens of a list. With it every token weighs `1/(B L)`, and so a
+            rank as much as its title is long, where without it every unit weighs `1/(B K)`; advantages, ratios and KL
+            of the units stay as they are. The released code of the paper weighs tokens alike.
 
     Returns:
         The loss, a scalar, and metrics without gradient, all `(B, U)`: `present` (bool), `ratio`, `clipped` (share of
@@ -108,7 +117,10 @@ def rank_grpo_loss(
         raise ValueError(f"beta is {beta}, but ref_log_probs is missing: the KL term needs the reference policy.")
 
     batch, num_units = advantages.shape
-    present = unit_present(unit_ids, mask, num_units)
+    tokens = unit_tokens(unit_ids, mask, num_units)
+    present = tokens > 0
+    # What each unit weighs in the sum over the batch, which is then divided by B.
+    share = present.to(log_probs) / num_ranks if list_tokens is None else tokens.to(log_probs) / list_tokens
     counts = mask.bool()  # padding may hold anything, -inf too
     log_ratio = torch.where(counts, log_probs - old_log_probs, 0.0)
 
@@ -129,15 +141,14 @@ def rank_grpo_loss(
 
     if unit_weights is not None:
         unit_terms = unit_terms * unit_weights
-    loss = -(unit_terms * present).sum() / (batch * num_ranks)
+    loss = -(unit_terms * share).sum() / batch
     metrics = {"present": present, "ratio": unit_ratio.detach(), "clipped": clipped}
 
     if ref_log_probs is not None:
         gap = torch.where(counts, ref_log_probs - log_probs, 0.0)
         kl = unit_mean(gap.exp() - gap - 1, unit_ids, mask, num_units)
         metrics["kl"] = kl.detach()
-        counted = present if kl_units is None else present & kl_units
-        loss = loss + beta * (kl * counted).sum() / (batch * num_ranks)
+        loss = loss + beta * (kl * (share if kl_units is None else share * kl_units)).sum() / batch
     return loss, metrics
 
 

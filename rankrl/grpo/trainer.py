@@ -9,7 +9,7 @@ and compute the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
 from rankrl.grpo.advantages import decoupled_advantages, informative_cells, rank_advantages, weighted_sum
 from rankrl.grpo.config import RankGRPOConfig
-from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold
+from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold, weights_by_unit
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
-from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_mean, unit_present
+from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_present
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.grpo.positions import count_positions_from_the_text
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
@@ -71,7 +73,7 @@ class RankGRPOTrainer(GRPOTrainer):
         if args.aggregation == "trl" and type(self).loss is not RankGRPOTrainer.loss:
             raise ValueError(
                 f"{type(self).__name__} brings a loss of its own, but aggregation is 'trl': TRL's loss would be used. "
-                "Set aggregation to 'rank', with preset 'rank_grpo' or 'custom'."
+                "Set aggregation to 'rank' or 'token', with preset 'rank_grpo' or 'custom'."
             )
         functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         functions = [RankedRewards(f, args.num_ranks) if _is_plain_function(f) else f for f in functions]
@@ -148,17 +150,19 @@ class RankGRPOTrainer(GRPOTrainer):
         return replace(filled, own={**filled.own, "num_items_in_batch": tokens})
 
     def _credit(self, rollout: Rollout) -> dict[str, Tensor]:
-        """`advantages` `(B, U)` of the lists of this process and, where not all count, `kl_units` `(B, U)`."""
+        """`advantages` `(B, U)` of the lists of this process, and which `kl_units` `(B, U)` count or `list_tokens`."""
         unit_ids, mask = rollout.own["unit_ids"], rollout.own["completion_mask"]
         start = self.accelerator.process_index * len(mask)
         own = slice(start, start + len(mask))
         advantages = self.advantages(rollout.lists, rollout.returns).with_penalties(rollout.lists, self.args)
         present = unit_present(unit_ids, mask, max(int(unit_ids.max()), self.args.num_ranks) + 1)
-        by_unit = advantages.by_unit(own, present)
-        if self.args.kl_cells == "all":
-            return {"advantages": by_unit}
-        informative = rollout.informative.repeat_interleave(rollout.lists.num_generations, 0)
-        return {"advantages": by_unit, "kl_units": units_to_hold(by_unit, informative[own])}
+        credit = {"advantages": advantages.by_unit(own, present)}
+        if self.args.kl_cells == "informative":
+            informative = rollout.informative.repeat_interleave(rollout.lists.num_generations, 0)
+            credit["kl_units"] = units_to_hold(credit["advantages"], informative[own])
+        if self.args.aggregation == "token":
+            credit["list_tokens"] = self._gather(mask.sum(1)).float().mean().clamp(min=1.0)
+        return credit
 
     def _gather_lists(self, present: Tensor) -> Lists:
         """What is known of the lists of all processes, from the `(B, U)` units of this one."""
@@ -175,6 +179,15 @@ class RankGRPOTrainer(GRPOTrainer):
             num_generations=self.num_generations if self.model.training else self.num_generations_eval,
             scores=scores,
         )
+
+    def writing_model(self) -> AbstractContextManager[PreTrainedModel]:
+        """The policy, able to write lists outside of training: what processes hold parts of is gathered as in rollouts.
+
+        Under ZeRO-3 and FSDP all processes have to write equally many batches.
+        """
+        how = {"gather_deepspeed3_params": self.args.ds3_gather_for_generation}
+        how |= {"gradient_checkpointing_kwargs": self.args.gradient_checkpointing_kwargs}
+        return unwrap_model_for_generation(self.model_wrapped, self.accelerator, **how)
 
     # ---- A place for a new idea: docs/extend.md -------------------------------------------------------------------
 
@@ -217,7 +230,7 @@ class RankGRPOTrainer(GRPOTrainer):
         """The loss of a micro-batch, and by name what the log shows of each rank: `(B, U)`, without gradient.
 
         Here: eq. 6. Micro-batches and processes are averaged, so divide by constants, not by what a batch happens to
-        hold. Only with `aggregation="rank"`: elsewhere the loss is TRL's.
+        hold. Not with `aggregation="trl"`: there the loss is TRL's.
         """
         return rank_grpo_loss(
             tokens.log_probs,
@@ -234,6 +247,7 @@ class RankGRPOTrainer(GRPOTrainer):
             ref_log_probs=tokens.ref_log_probs,
             beta=self.beta,
             kl_units=tokens.kl_units,
+            list_tokens=tokens.list_tokens,
         )
 
     # ---- Loss -----------------------------------------------------------------------------------------------------
@@ -281,21 +295,10 @@ class RankGRPOTrainer(GRPOTrainer):
             mask=inputs["completion_mask"],
             unit_ids=inputs["unit_ids"],
             advantages=inputs["advantages"],
-            weights=self._engine_correction(inputs),
+            weights=weights_by_unit(inputs.get("importance_sampling_ratio"), inputs),
             kl_units=inputs.get("kl_units"),
+            list_tokens=inputs.get("list_tokens"),
         )
-
-    def _engine_correction(self, inputs: dict[str, Any]) -> Tensor | None:
-        """`(B, U)`: importance of lists that vLLM sampled; tokens act by the geometric mean over their unit."""
-        weights = inputs.get("importance_sampling_ratio")
-        if weights is None:
-            return None
-        num_units = inputs["advantages"].shape[1]
-        if weights.shape[1] == 1:  # sequence modes
-            return weights.expand(-1, num_units)
-        # A token that the engine's mask dropped has weight 0, and so has its unit: log 0 = -inf, exp(-inf) = 0.
-        log_weights = weights.log().clamp(min=-1e4)
-        return unit_mean(log_weights, inputs["unit_ids"], inputs["completion_mask"], num_units).exp()
 
     # ---- Logging --------------------------------------------------------------------------------------------------
 

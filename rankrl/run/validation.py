@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
-from trl.models import unwrap_model_for_generation
 
 from catalog import Catalog
 from catalog.files import whole_file
 from rankrl.data import Dialogue, PromptRenderer, dialogue_of
 from rankrl.evaluation import Scores, evaluate, generate_lists
+from rankrl.grpo import RankGRPOTrainer
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import RewardArguments, ValidationArguments
@@ -134,7 +134,7 @@ class Validation(TrainerCallback):
     """
 
     def __init__(
-        self, trainer: Trainer, renderer: PromptRenderer, sample: ValidationSample, args: ValidationArguments
+        self, trainer: RankGRPOTrainer, renderer: PromptRenderer, sample: ValidationSample, args: ValidationArguments
     ) -> None:
         self.trainer = trainer
         self.sample = sample
@@ -181,18 +181,13 @@ class Validation(TrainerCallback):
         Each takes equally many distinct prompts, some maybe a second time: where a model is spread over processes, none
         can write a batch without the others.
         """
-        trainer, accelerator, args = self.trainer, self.trainer.accelerator, self.trainer.args
+        accelerator, args = self.trainer.accelerator, self.trainer.args
         distinct = sorted({tuple(prompt) for prompt in self._prompts})
         places = range(accelerator.process_index, len(distinct) + accelerator.process_index, accelerator.num_processes)
         share = [distinct[place % len(distinct)] for place in places]
         with (
             explain_out_of_memory("validate", args),
-            unwrap_model_for_generation(
-                trainer.model_wrapped,
-                accelerator,
-                gather_deepspeed3_params=args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
-            ) as model,
+            self.trainer.writing_model() as model,
         ):
             texts = generate_lists(
                 model,

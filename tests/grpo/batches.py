@@ -31,6 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "rank_grpo": {"preset": "rank_grpo"},
     "one group for all processes": {"preset": "rank_grpo", "num_generations": 8, "ratio": "rank"},
     "scaled by the batch": {"preset": "rank_grpo", "scale_rewards": "batch"},
+    "tokens weigh alike": {"preset": "custom", "aggregation": "token"},
     "grpo": {"preset": "grpo"},
 }
 

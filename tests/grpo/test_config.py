@@ -12,7 +12,7 @@ from rankrl.grpo import RankGRPOConfig
         ({"num_ranks": 2.5}, "at least 1"),
         ({"advantage": "item"}, "expected one of 'rank', 'sequence'"),
         ({"ratio": "item"}, "expected one of 'rank', 'token', 'sequence'"),
-        ({"aggregation": "mean"}, "expected one of 'rank', 'trl'"),
+        ({"aggregation": "mean"}, "expected one of 'rank', 'token', 'trl'"),
         ({"aggregation": "trl"}, "knows the ratios 'token' and 'sequence' only"),
         ({"aggregation": "trl", "ratio": "token", "importance_sampling_level": "sequence"}, "contradicts ratio"),
         ({"early_stop_penalty": 0.1}, "expected 0 or less"),

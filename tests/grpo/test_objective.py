@@ -34,8 +34,10 @@ def random_batch(seed: int, batch: int = 4, tokens: int = 9, units: int = K + 3)
     }
 
 
-def reference_loss(batch: dict[str, torch.Tensor], ratio: str, low: float, high: float, beta: float) -> torch.Tensor:
-    """Eq. 6, term by term."""
+def reference_loss(
+    batch: dict[str, torch.Tensor], ratio: str, low: float, high: float, beta: float, list_tokens: float | None = None
+) -> torch.Tensor:
+    """Eq. 6, term by term; with `list_tokens` each unit weighs as much as it has tokens."""
     total = torch.zeros((), dtype=torch.float64)
     rows = batch["log_probs"].shape[0]
     for b in range(rows):
@@ -52,8 +54,9 @@ def reference_loss(batch: dict[str, torch.Tensor], ratio: str, low: float, high:
             terms = [torch.minimum(w * advantage, w.clamp(1 - low, 1 + high) * advantage) for w in map(torch.exp, logs)]
             gaps = [batch["ref_log_probs"][b, t] - batch["log_probs"][b, t] for t in members]
             kl = torch.stack([g.exp() - g - 1 for g in gaps]).mean()
-            total = total - torch.stack(terms).mean() + beta * kl
-    return total / (rows * K)
+            weight = 1 / K if list_tokens is None else len(members) / list_tokens
+            total = total + weight * (beta * kl - torch.stack(terms).mean())
+    return total / rows
 
 
 def run(batch: dict[str, torch.Tensor], **options) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -61,13 +64,13 @@ def run(batch: dict[str, torch.Tensor], **options) -> tuple[torch.Tensor, dict[s
     return rank_grpo_loss(**tensors, num_ranks=K, epsilon_low=0.06, epsilon_high=0.08, **options)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["rank", "token", "sequence"]))
-def test_loss_and_gradient_agree_with_loops(seed: int, ratio: str) -> None:
+@given(st.integers(0, 10_000), st.sampled_from(["rank", "token", "sequence"]), st.sampled_from([None, 5.5]))
+def test_loss_and_gradient_agree_with_loops(seed: int, ratio: str, list_tokens: float | None) -> None:
     batch = random_batch(seed)
     batch["log_probs"].requires_grad_()
-    loss, _ = run(batch, ratio=ratio, ref_log_probs=batch["ref_log_probs"], beta=0.3)
+    loss, _ = run(batch, ratio=ratio, ref_log_probs=batch["ref_log_probs"], beta=0.3, list_tokens=list_tokens)
     (gradient,) = torch.autograd.grad(loss, batch["log_probs"])
-    expected = reference_loss(batch, ratio, 0.06, 0.08, 0.3)
+    expected = reference_loss(batch, ratio, 0.06, 0.08, 0.3, list_tokens)
     (expected_gradient,) = torch.autograd.grad(expected, batch["log_probs"])
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-9)
@@ -131,7 +134,10 @@ def test_on_policy_the_ratio_of_a_list_leaves_its_ranks_only_their_mean(seed: in
     torch.testing.assert_close(*gradients)
 
 
-def test_long_titles_weigh_no_more_than_short_ones() -> None:
+@pytest.mark.parametrize(("list_tokens", "heavier"), [(None, 1), (11.0, 10)])
+def test_long_titles_weigh_no_more_than_short_ones_unless_tokens_weigh_alike(
+    list_tokens: float | None, heavier: int
+) -> None:
     log_probs = torch.zeros(1, 11, dtype=torch.float64, requires_grad=True)
     unit_ids = torch.tensor([[0] + [1] * 10])
     loss, _ = rank_grpo_loss(
@@ -143,9 +149,10 @@ def test_long_titles_weigh_no_more_than_short_ones() -> None:
         num_ranks=2,
         epsilon_low=0.06,
         epsilon_high=0.08,
+        list_tokens=list_tokens,
     )
     (gradient,) = torch.autograd.grad(loss, log_probs)
-    assert gradient[0, 0].item() == pytest.approx(gradient[0, 1:].sum().item())
+    assert gradient[0, 1:].sum().item() == pytest.approx(heavier * gradient[0, 0].item())
 
 
 @given(st.integers(0, 1000), st.sampled_from([1, 2, 4]))

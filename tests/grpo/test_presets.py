@@ -248,6 +248,18 @@ def test_the_released_code_by_hand(make_trainer) -> None:
     assert gap(steps.gradients[0], expected) < 1e-5
 
 
+def test_tokens_that_weigh_alike_are_the_released_code_in_one_part(make_trainer) -> None:
+    """Off-policy too, with the ratio of tokens: cut into parts, `bnpo` divides by what each part holds."""
+    off_policy = {"num_iterations": 2, "max_steps": 2, "learning_rate": 0.3, "optim": "sgd", "beta": 0.1}
+    settings = {**ON_POLICY, **off_policy, "end_of_list_bonus": 0.1, "max_grad_norm": 0.0}
+    ours = train_on(make_trainer("ours", preset="custom", aggregation="token", ratio="token", **settings))
+    released = train_on(make_trainer("released", preset="rank_grpo_official", **settings))
+    ranks = train_on(make_trainer("ranks", preset="custom", ratio="token", **settings))
+    for step in range(2):
+        assert gap(ours.gradients[step], released.gradients[step]) < 1e-5
+        assert gap(ours.gradients[step], ranks.gradients[step]) > 1e-2
+
+
 def test_several_rewards_by_rank(make_trainer) -> None:
     """Both functions are normalised at each rank: the one that judges whole lists is broadcast over the ranks."""
     settings = {**ON_POLICY, "multi_objective_aggregation": "normalize_then_sum", "reward_weights": [1.0, 0.5]}

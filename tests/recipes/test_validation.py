@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 
 from catalog import Catalog
 from rankrl.data import load_dialogues, save_dialogues
-from rankrl.run import validation
 from rankrl.run.arguments import RewardArguments, ValidationArguments
 from rankrl.run.models import load_policy
 from rankrl.run.validation import Validation, ValidationSample
@@ -31,7 +30,6 @@ from tests.recipes.runs import (
     installed,
     logits,
     run,
-    trainer_of,
 )
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1}
@@ -148,11 +146,11 @@ def scripted(files: Files, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     def script(*counts: int) -> None:
         remaining = iter(counts)
 
-        def answer(model: Any, tokenizer: Any, prompts: Sequence[Any], **kwargs: Any) -> list[str]:
+        def answer(self: Validation) -> list[str]:
             count = next(remaining)
             return [text if row < count else "" for row, text in enumerate(right)]
 
-        monkeypatch.setattr(validation, "generate_lists", answer)
+        monkeypatch.setattr(Validation, "lists", answer)
 
     return script
 
@@ -284,13 +282,6 @@ def test_two_processes_see_what_one_sees(validated: Path, able: Path, files: Fil
     for name in ("one", "two"):
         assert [path.name for path in (tmp_path / name).glob("checkpoint-*")] == ["checkpoint-2"]
         assert (tmp_path / name / "best").resolve() == able
-
-
-def test_a_model_that_no_process_holds_is_refused(files: Files, sft_model: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(rank_grpo, **files.training, **SETTINGS, model_name_or_path=sft_model, output_dir=tmp_path)
-    trainer.is_fsdp_enabled = True
-    with pytest.raises(ValueError, match=r"no process holds it.*Use DDP or ZeRO-2"):
-        Validation(trainer, None, sample(files, files.test), ValidationArguments())
 
 
 def test_gradient_checkpointing_changes_nothing(validated: Path, able: Path, files: Files, tmp_path: Path) -> None:
