@@ -1,10 +1,10 @@
-"""`RankGRPOConfig`: TRL's `GRPOConfig` with the options of Rank-GRPO, and what becomes of every TRL option under it."""
+"""`RankGRPOConfig`: TRL's `GRPOConfig` with the options of Rank-GRPO."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from trl import GRPOConfig
@@ -12,112 +12,12 @@ from trl import GRPOConfig
 from rankrl.grpo.advantages import SCALES
 from rankrl.grpo.objective import RATIOS
 from rankrl.grpo.presets import PRESET_FIELDS, resolve_preset
+from rankrl.grpo.trl_options import VLLM_MODES, hand_over_to_trl, one_of, refuse_trls_options
 
 ADVANTAGES = ("rank", "sequence")
 AGGREGATIONS = ("rank", "token", "trl")
 KL_CELLS = ("all", "informative")
 MULTI_OBJECTIVE = ("sum_then_normalize", "normalize_then_sum")
-
-# Options that change TRL's loss and that ours, `aggregation` "rank" or "token", does not have: field -> the value that
-# switches it off. Under `aggregation="trl"` the loss is TRL's own, and they mean what TRL says.
-_OFF = {
-    "top_entropy_quantile": 1.0,
-    "entropy_coef": 0.0,
-    "use_adaptive_entropy": False,
-    "off_policy_mask_threshold": None,
-    "use_bias_correction_kl": False,
-    "max_tool_calling_iterations": None,  # a ranked list is one turn: the trainer takes no tools
-}
-
-# What becomes of each field that `GRPOConfig` declares where the loss is ours. A test compares the table with the
-# installed TRL, so that an option added by a new release is looked at before it can die in silence.
-#   honoured: means what TRL says      mapped: another of our fields decides      refused: an error unless switched off
-TRL_FIELDS: dict[str, str] = {
-    **dict.fromkeys(_OFF, "refused"),
-    "importance_sampling_level": "mapped",  # by `ratio`
-    "loss_type": "mapped",  # by `aggregation`
-    **dict.fromkeys(
-        (
-            "sapo_temperature_neg",
-            "sapo_temperature_pos",
-            "vespo_k_pos",
-            "vespo_lambda_pos",
-            "vespo_k_neg",
-            "vespo_lambda_neg",
-        ),
-        "mapped",  # belong to a `loss_type`
-    ),
-    **dict.fromkeys(("entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"), "mapped"),
-    **dict.fromkeys(
-        (
-            # model, data and logging: untouched by the loss
-            "learning_rate",
-            "model_init_kwargs",
-            "trust_remote_code",
-            "cast_lm_head_to_fp32",
-            "disable_dropout",
-            "remove_unused_columns",
-            "shuffle_dataset",
-            "pad_to_multiple_of",
-            "log_completions",
-            "log_multimodal",
-            "num_completions_to_print",
-            "log_unique_prompts",
-            "log_completions_hub_repo",
-            # generation
-            "num_generations",
-            "num_generations_eval",
-            "max_completion_length",
-            "ds3_gather_for_generation",
-            "generation_batch_size",
-            "steps_per_generation",
-            "temperature",
-            "top_p",
-            "top_k",
-            "min_p",
-            "generation_kwargs",
-            "chat_template_kwargs",
-            "repetition_penalty",
-            "cache_implementation",
-            "use_transformers_continuous_batching",
-            "transformers_continuous_batching_config",
-            "use_transformers_paged",
-            "use_vllm",
-            "vllm_mode",
-            "vllm_model_impl",
-            "vllm_enable_sleep_mode",
-            "vllm_structured_outputs_regex",
-            "vllm_server_base_url",
-            "vllm_server_host",
-            "vllm_server_port",
-            "vllm_server_timeout",
-            "vllm_group_port",
-            "vllm_gpu_memory_utilization",
-            "vllm_max_model_length",
-            "vllm_tensor_parallel_size",
-            # the loss
-            "beta",
-            "num_iterations",
-            "epsilon",
-            "epsilon_high",
-            "delta",
-            "reward_weights",
-            "multi_objective_aggregation",
-            "scale_rewards",
-            "mask_truncated_completions",
-            "sync_ref_model",
-            "ref_model_mixup_alpha",
-            "ref_model_sync_steps",
-            "router_aux_loss_coef",
-            "vllm_importance_sampling_correction",  # sequence modes: times the list; token modes: geometric mean a unit
-            "vllm_importance_sampling_mode",
-            "vllm_importance_sampling_clip_max",
-            "vllm_importance_sampling_clip_min",
-            "vllm_importance_sampling_cap",
-        ),
-        "honoured",
-    ),
-}
 
 
 def _by_preset(text: str) -> Any:
@@ -221,17 +121,18 @@ class RankGRPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         self._fill_in_the_preset()
-        _one_of("advantage", self.advantage, ADVANTAGES)
-        _one_of("ratio", self.ratio, RATIOS)
-        _one_of("aggregation", self.aggregation, AGGREGATIONS)
-        _one_of("kl_cells", self.kl_cells, KL_CELLS)
-        _one_of("scale_rewards", self.scale_rewards, SCALES)
-        _one_of("multi_objective_aggregation", self.multi_objective_aggregation, MULTI_OBJECTIVE)
+        one_of("advantage", self.advantage, ADVANTAGES)
+        one_of("ratio", self.ratio, RATIOS)
+        one_of("aggregation", self.aggregation, AGGREGATIONS)
+        one_of("kl_cells", self.kl_cells, KL_CELLS)
+        one_of("scale_rewards", self.scale_rewards, SCALES)
+        one_of("multi_objective_aggregation", self.multi_objective_aggregation, MULTI_OBJECTIVE)
+        one_of("vllm_importance_sampling_mode", self.vllm_importance_sampling_mode, VLLM_MODES)
         self._check_numbers()
         if self.aggregation == "trl":
-            self._hand_over_to_trl()
+            hand_over_to_trl(self)
         else:
-            self._refuse_ignored_options()
+            refuse_trls_options(self)
         self._check_groups()
         super().__post_init__()
         self._warn_if_sampling_is_filtered()
@@ -245,25 +146,6 @@ class RankGRPOConfig(GRPOConfig):
         self.preset, values = resolve_preset(self.preset, given)
         for name, value in values.items():
             setattr(self, name, value)
-
-    def _hand_over_to_trl(self) -> None:
-        if self.ratio == "rank":
-            raise ValueError(
-                "ratio is 'rank', but aggregation='trl' hands the loss to TRL, which knows the ratios 'token' and "
-                "'sequence' only. Set ratio to one of these, or aggregation to 'rank' or 'token'."
-            )
-        if self.kl_cells != "all":
-            raise ValueError(
-                f"kl_cells is {self.kl_cells!r}, but aggregation='trl' hands the loss to TRL, whose KL is of all "
-                "tokens. Set kl_cells to 'all', or aggregation to 'rank' or 'token'."
-            )
-        level = vars(self)["importance_sampling_level"]
-        if level not in ("token", self.ratio):
-            raise ValueError(
-                f"importance_sampling_level={level!r} contradicts ratio={self.ratio!r}: set `ratio` alone."
-            )
-        self.importance_sampling_level = self.ratio
-        self.loss_type = self.loss_type or GRPOConfig.loss_type
 
     def _check_numbers(self) -> None:
         if not isinstance(self.num_ranks, int) or self.num_ranks < 1:
@@ -300,24 +182,6 @@ class RankGRPOConfig(GRPOConfig):
             raise ValueError(f"beta is {self.beta}; expected 0 (no KL term, no reference model) or more.")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; lists are sampled, so it must be above 0.")
-
-    def _refuse_ignored_options(self) -> None:
-        defaults = {f.name: f.default for f in fields(self)}
-        for name, fate in TRL_FIELDS.items():
-            if fate == "mapped" and getattr(self, name) != defaults[name]:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} belongs to TRL's own losses, and aggregation={self.aggregation!r} "
-                    "would ignore it: `ratio` sets the level of the ratio, `aggregation` the loss. Leave it out, or "
-                    "set aggregation='trl' with ratio='token' or 'sequence'."
-                )
-        ignored = {name: getattr(self, name) for name, off in _OFF.items() if getattr(self, name) != off}
-        if ignored:
-            given = ", ".join(f"{name}={value!r}" for name, value in ignored.items())
-            off = ", ".join(f"{name}={_OFF[name]!r}" for name in ignored)
-            raise ValueError(
-                f"{given} changes TRL's own loss, and aggregation={self.aggregation!r} would ignore it. "
-                f"Set {off}, or aggregation='trl' with ratio='token' to train with TRL's loss."
-            )
 
     def _check_groups(self) -> None:
         # TRL checks this too, after the processes are set up; here the message can say which numbers would work.
@@ -362,28 +226,26 @@ class RankGRPOConfig(GRPOConfig):
         """Name what is known to make no difference (the tests prove each identity), before somebody runs it."""
         on_policy = self.num_iterations == 1 and self.gradient_accumulation_steps % self.steps_per_generation == 0
         penalties = (self.early_stop_penalty, self.overflow_penalty, self.repeat_penalty, self.end_of_list_bonus)
+        plain_grpo = self.loss_type == "grpo" and not any(penalties) and not self.use_bias_correction_kl
         because = "num_iterations is 1 and a generation has one optimizer step, so every ratio is 1"
         if self.ratio == "sequence" and self.advantage == "rank":
-            message = (
+            self._warn(
                 "advantage='rank' with ratio='sequence': one ratio moves all tokens of a list alike, so the credit of "
                 "its ranks collapses to their mean. Set ratio to 'rank' or 'token'."
             )
-        elif self.kl_cells == "informative" and not self.beta:
-            message = "kl_cells='informative' with beta=0: there is no KL term to leave anything out of."
         elif on_policy and self.ratio == "token" and self.aggregation != "trl":
-            message = f"ratio='token' has the gradient of ratio='rank' here: {because}."
-        elif (
-            on_policy
-            and (self.ratio, self.loss_type) == ("sequence", "grpo")
-            and not any(penalties)
-            and not self.use_bias_correction_kl
-        ):
-            message = f"ratio='sequence' (GSPO) has the gradient of ratio='token' (GRPO) here: {because}."
-        else:
-            return
-        warnings.warn(message, stacklevel=4)
+            self._warn(f"ratio='token' has the gradient of ratio='rank' here: {because}.")
+        elif on_policy and self.ratio == "sequence" and plain_grpo:
+            self._warn(f"ratio='sequence' (GSPO) has the gradient of ratio='token' (GRPO) here: {because}.")
+        if self.kl_cells == "informative" and not self.beta:
+            self._warn("kl_cells='informative' with beta=0: there is no KL term to leave anything out of.")
+        parts = self.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1"))
+        if self.loss_type == "bnpo" and parts > 1:
+            self._warn(
+                f"loss_type='bnpo' divides by the tokens of each of the {parts} parts that a batch has here (gradient "
+                "accumulation x processes), so the gradient depends on how lists are spread. aggregation='token' with "
+                "preset='custom' divides by those of all."
+            )
 
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}.")
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, stacklevel=5)

@@ -27,7 +27,8 @@ class Lists:
     Attributes:
         rewards: `(N, K, F)` float64, what each function pays at each rank; NaN where it gave one float for the whole
             list, or no score.
-        totals: `(N, F)` float64, what it pays for the list: the sum over its ranks, or the one float; NaN: no score.
+        totals: `(N, F)` float64, what it pays for the list as a whole: of a `RankReward` see `list_returns`, else the
+            sum over its ranks, or the one float; NaN: no score.
         present: `(N, K)` bool, ranks that the list has.
         overflow: `(N,)` int64, lines beyond rank K.
         num_generations: G, lists per prompt.

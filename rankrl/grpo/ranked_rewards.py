@@ -13,6 +13,8 @@ from rankrl.rewards import RankScores
 class RankedRewards:
     """Wraps a reward function so that what it says of each rank is kept, while TRL gets one float a list.
 
+    That float is what `RankReward` says a whole list is worth, or the sum of what another function says of its ranks.
+
     Args:
         function: returns, for each completion, K floats, one float, or `None` (no score).
         num_ranks: K.
@@ -51,7 +53,8 @@ class RankedRewards:
                 )
         self._refuse_nan([row for row, reward in zip(rows, rewards, strict=True) if reward is not None])
         self.values = np.stack(rows)
-        return [None if r is None else float(row.sum()) for row, r in zip(rows, rewards, strict=True)]
+        totals = self.values.sum(1) if self.scores is None else self.scores.lists
+        return [None if r is None else float(total) for total, r in zip(totals, rewards, strict=True)]
 
     def _refuse_nan(self, rows: list) -> None:
         if rows and not np.isfinite(np.asarray(rows, dtype=np.float64)).all():

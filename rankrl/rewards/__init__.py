@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rankrl.rewards.blend import LabelWeights as LabelWeights
     from rankrl.rewards.blend import blend_labels as blend_labels
     from rankrl.rewards.popularity import inverse_propensity_weights as inverse_propensity_weights
+    from rankrl.rewards.returns import list_returns as list_returns
     from rankrl.rewards.returns import rank_returns as rank_returns
     from rankrl.rewards.reward import RankReward as RankReward
     from rankrl.rewards.reward import RankScores as RankScores
@@ -22,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "blend": ["LabelSchedule", "LabelWeights", "blend_labels"],
         "popularity": ["inverse_propensity_weights"],
-        "returns": ["rank_returns"],
+        "returns": ["list_returns", "rank_returns"],
         "reward": ["RankReward", "RankScores"],
         "tokens": ["place_on_tokens"],
         "truth": ["TruthResolver", "resolve_truth"],

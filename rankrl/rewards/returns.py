@@ -48,6 +48,27 @@ def rank_returns(relevance: ArrayLike, kind: ReturnKind = "exp", gamma: float = 
     return _dcg_from_rank(gains) if kind == "log" else _discounted(gains, gamma)
 
 
+def list_returns(relevance: ArrayLike, kind: ReturnKind = "exp") -> NDArray[np.float64]:
+    """Return what each list is worth as a whole, for training that compares lists and not ranks.
+
+    `"log"`: its DCG, the return of rank 1, so that early hits count more. `"exp"`: the sum of its gains, whatever their
+    order. Neither is the sum of the returns of its ranks: there a late hit counts at all ranks before it, and so more
+    than an early one.
+
+    Args:
+        relevance: `(B, K)` gains, as from `relevance`.
+        kind: `"exp"` or `"log"`.
+
+    Returns:
+        `(B,)` float64.
+
+    Example:
+        >>> list_returns([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], "log")
+        array([1. , 0.5])
+    """
+    return rank_returns(relevance, kind)[:, 0] if kind == "log" else np.asarray(relevance, dtype=np.float64).sum(1)
+
+
 def check_return(kind: str, gamma: float) -> None:
     """Raise a ValueError unless `kind` and `gamma` name a family of returns."""
     if kind not in get_args(ReturnKind):

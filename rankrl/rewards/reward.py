@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rankrl.rewards.blend import LabelSchedule, LabelWeights, blend_labels
 from rankrl.rewards.relevance import first_occurrence, relevance
-from rankrl.rewards.returns import ReturnKind, check_return, rank_returns
+from rankrl.rewards.returns import ReturnKind, check_return, list_returns, rank_returns
 from rankrl.rewards.truth import TruthResolver
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class RankScores:
         augmented: `(B, K)` float64, the part of `relevance` that augmented labels pay: 0 where a true one pays as much.
         returns: `(B, K)` float64, what each rank is rewarded with.
         fuzzy: `(B, K)` bool, ranks whose item was found by fuzzy matching only.
+        lists: `(B,)` float64, what each list is worth as a whole; see `list_returns`.
     """
 
     ranked: NDArray[np.int64]
@@ -44,6 +45,7 @@ class RankScores:
     augmented: NDArray[np.float64]
     returns: NDArray[np.float64]
     fuzzy: NDArray[np.bool_]
+    lists: NDArray[np.float64]
 
     @property
     def repeats(self) -> NDArray[np.bool_]:
@@ -68,8 +70,9 @@ class RankReward:
         num_ranks: K, the length of the lists; later lines earn nothing here.
         kind: `"exp"` or `"log"`, the family of returns; see `rank_returns`.
         gamma: discount of `"exp"`; `math.inf` rewards every rank with its own item alone.
-        per_rank: True for K rewards a list (what `RankGRPOTrainer` credits rank by rank), False for their sum, one
-            float a list: what every other trainer wants, an unmodified `trl.GRPOTrainer` among them.
+        per_rank: True for K rewards a list (what `RankGRPOTrainer` credits rank by rank), False for one float, what
+            the list is worth as a whole (its DCG with `"log"`, its number of hits with `"exp"`): what every other
+            trainer wants, an unmodified `trl.GRPOTrainer` among them.
         year_tolerance: years by which a reference to a wanted or seen item may miss the catalogue's year.
         min_score: also accept fuzzy matches of at least this score (0-100, as `Catalog.match`). Off by default: it
             pays for misspelt titles. When on, the share of the reward it pays is logged.
@@ -153,7 +156,7 @@ class RankReward:
             **columns: further data-set columns, not used.
 
         Returns:
-            B lists of K floats, or B floats (their sums) with `per_rank=False`.
+            B lists of K floats, or B floats with `per_rank=False`.
 
         Raises:
             TypeError: if there is no `ground_truth`, no `augmented` though it should count, no `trainer_state` though
@@ -176,7 +179,7 @@ class RankReward:
         scores = self.last_scores = self.score(completions, ground_truth, seen, augmented, weights)
         if log_metric is not None and self.min_score is not None:
             log_metric(f"{self.__name__}/fuzzy_share", scores.fuzzy_share)
-        rewards = scores.returns if self.per_rank else scores.returns.sum(axis=1)
+        rewards = scores.returns if self.per_rank else scores.lists
         return rewards.tolist()
 
     def weigh_items(self, weights: ArrayLike) -> None:
@@ -242,10 +245,11 @@ class RankReward:
             gains = relevance(ranked, blend_labels(truth, extra, weights), seen=seen_items)
         from_augmented = np.where(weights.true * true_gains < gains, gains, 0.0)
         if self.item_weights is not None:
-            worth = np.where(ranked >= 0, self.item_weights[ranked], 0.0)
-            gains, from_augmented = gains * worth, from_augmented * worth
+            weight = np.where(ranked >= 0, self.item_weights[ranked], 0.0)
+            gains, from_augmented = gains * weight, from_augmented * weight
         returns = rank_returns(gains, self.kind, self.gamma)
-        scores = RankScores(ranked, gains, true_gains > 0, from_augmented, returns, fuzzy)
+        lists = list_returns(gains, self.kind)
+        scores = RankScores(ranked, gains, true_gains > 0, from_augmented, returns, fuzzy, lists)
         self._watch_for_silence(scores, texts)
         return scores
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,8 +17,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer
-from rankrl.grpo import config as config_module
 from rankrl.grpo import trainer as trainer_module
+from rankrl.grpo.trl_options import LOSSES, TRL_FIELDS
 
 # The private methods of TRL (and of transformers below it) that RankGRPOTrainer overrides or calls.
 SIGNATURES = {
@@ -151,15 +152,20 @@ def test_a_new_override_is_found() -> None:
 
 def test_every_option_of_trl_has_a_fate() -> None:
     options = set(inspect.get_annotations(GRPOConfig))
-    table = config_module.TRL_FIELDS
+    table = TRL_FIELDS
     new, gone = options - table.keys(), table.keys() - options
     assert not new, f"GRPOConfig has new fields; does the rank loss honour, map or refuse {sorted(new)}?"
     assert not gone, f"GRPOConfig has no longer {sorted(gone)}: drop them from TRL_FIELDS"
     assert set(table.values()) <= FATES
 
 
+def test_every_loss_of_trl_is_known() -> None:
+    tests = re.findall(r"self\.loss_type (?:==|in) (.+):$", inspect.getsource(GRPOTrainer._compute_loss), re.MULTILINE)
+    assert {name for test in tests for name in re.findall(r'"(\w+)"', test)} == LOSSES.keys()
+
+
 def test_every_refused_option_has_an_example() -> None:
-    refused = {name for name, fate in config_module.TRL_FIELDS.items() if fate == "refused"}
+    refused = {name for name, fate in TRL_FIELDS.items() if fate == "refused"}
     assert refused == REFUSED.keys()
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from rankrl.grpo import RankGRPOConfig
 
+OF_TRL = {"aggregation": "trl", "ratio": "token"}
+
 
 @pytest.mark.parametrize(
     ("settings", "message"),
@@ -32,6 +34,11 @@ from rankrl.grpo import RankGRPOConfig
             {"kl_cells": "informative", "aggregation": "trl", "ratio": "token"},
             "TRL, whose KL is of all tokens. Set kl_cells to 'all'",
         ),
+        ({**OF_TRL, "loss_type": "typo"}, "loss_type is 'typo'; expected one of 'grpo', 'bnpo'"),
+        ({**OF_TRL, "loss_type": "grpo", "vespo_k_pos": 3.5}, "vespo_k_pos belong to loss_type 'vespo', and 'grpo'"),
+        ({**OF_TRL, "loss_type": "sapo", "delta": 2.0}, "delta is 2.0, which loss_type 'sapo' would ignore"),
+        ({**OF_TRL, "loss_type": "cispo"}, "epsilon_high is 0.08, and loss_type 'cispo' limits the ratio itself"),
+        ({"vllm_importance_sampling_mode": "list"}, "expected one of 'token_truncate'"),
         ({"num_generations": 1}, "at least 2"),
         ({"num_generations": 5}, "does not divide the 8 lists"),
     ],
@@ -53,6 +60,14 @@ def test_weights_that_sampling_would_round_are_warned_of(recwarn: pytest.Warning
 def test_filtered_sampling_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="top_k=5: lists are then sampled from a filtered distribution"):
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], top_k=5)
+
+
+def test_a_loss_that_depends_on_how_lists_are_spread_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    plain = {"use_cpu": True, "bf16": False, "report_to": [], "preset": "rank_grpo_official"}
+    RankGRPOConfig("unused", **plain)
+    assert not any("bnpo" in str(warning.message) for warning in recwarn)
+    with pytest.warns(UserWarning, match="each of the 2 parts that a batch has here .* aggregation='token'"):
+        RankGRPOConfig("unused", gradient_accumulation_steps=2, **plain)
 
 
 def test_leaving_cells_out_of_no_kl_is_warned_of() -> None:

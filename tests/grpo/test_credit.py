@@ -65,7 +65,7 @@ def test_a_process_takes_its_own_lists() -> None:
 def test_a_repeated_item_costs_what_is_set() -> None:
     ranked = np.array([[5, 5, 7], [-1, -1, 5]])  # what names nothing repeats nothing
     nothing = np.zeros((2, NUM_RANKS))
-    scores = RankScores(ranked, nothing, nothing > 0, nothing, nothing, nothing > 0)
+    scores = RankScores(ranked, nothing, nothing > 0, nothing, nothing, nothing > 0, nothing[:, 0])
     assert scores.repeats.tolist() == [[False, True, False], [False, False, False]]
     units = torch.ones(2, NUM_RANKS + 1).bool()
     advantages = Advantages.of_ranks(torch.zeros(2, NUM_RANKS))

@@ -103,7 +103,7 @@ class Sampler:
             "of the batch": torch.tensor(7),
         }
         seen = numbers[:, None].expand(-1, 2).numpy()
-        scores = RankScores(seen, seen, seen > 0, seen, seen, seen > 0)
+        scores = RankScores(seen, seen, seen > 0, seen, seen, seen > 0, seen[:, 0])
         values = numbers[:, None, None].expand(-1, 2, 1).double()
         lists = Lists(values, values.sum(1), values[..., 0] > 0, numbers, G, scores)
         informative = torch.tensor([[False, next(self.answers, False)] for _ in range(len(rows) // G)])

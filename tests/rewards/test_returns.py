@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from rankrl.rewards import rank_returns
+from rankrl.rewards import list_returns, rank_returns
 
 GAINS = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.floats(0, 1))
 
@@ -27,6 +28,21 @@ def plain_exp(gains: np.ndarray, gamma: float) -> np.ndarray:
     return np.array(
         [[sum(row[j] / gamma ** (j - k) for j in range(k, num_ranks)) for k in range(num_ranks)] for row in gains]
     )
+
+
+@pytest.mark.parametrize("kind", ["log", "exp"])
+def test_an_early_hit_makes_no_list_worse(kind: Literal["log", "exp"]) -> None:
+    """The sum over the returns of its ranks would: a late hit counts at every rank before it."""
+    one_hit = list_returns(np.eye(5), kind)
+    assert (np.diff(one_hit) <= 0).all()
+    assert one_hit[0] == 1.0
+    assert (np.diff(rank_returns(np.eye(5), "log").sum(1)) > 0).all()
+
+
+@given(GAINS)
+def test_lists_are_worth_their_dcg_or_their_gains(gains: np.ndarray) -> None:
+    np.testing.assert_allclose(list_returns(gains, "log"), plain_log(gains)[:, 0], atol=1e-12)
+    np.testing.assert_allclose(list_returns(gains), [sum(row) for row in gains.tolist()], atol=1e-12)
 
 
 @given(GAINS)

@@ -31,7 +31,14 @@ def test_hand_worked(catalog: Catalog) -> None:
     assert RankReward(catalog, 5, gamma=2.0)(completions=[LIST], ground_truth=TRUTH) == [
         [0.53125, 1.0625, 0.125, 0.25, 0.5]
     ]
-    assert RankReward(catalog, 5, per_rank=False)(completions=[LIST], ground_truth=TRUTH) == [1.5]
+    whole = {"completions": [LIST], "ground_truth": TRUTH}
+    assert (
+        RankReward(catalog, 5, per_rank=False)(**whole)
+        == RankReward(catalog, 5, gamma=2.0, per_rank=False)(**whole)
+        == [1.5]
+    )
+    (dcg,) = RankReward(catalog, 5, kind="log", per_rank=False)(**whole)
+    assert dcg == pytest.approx(1 / math.log2(3) + 0.5 / math.log2(6))
 
 
 def test_a_line_that_names_nothing_keeps_its_rank(catalog: Catalog) -> None:
