@@ -138,6 +138,12 @@ def main(
     require_lora_targets(model, model_args)
     if not_counted := forget_generation_config(model, tokenizer):
         logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
+        if training_args.use_vllm and "eos_token_id" in not_counted:
+            logger.warning(
+                "vLLM reads the end tokens %s from that file all the same: a list that ends by another than the "
+                "tokenizer's counts as cut off. Take them out of the file; recipes/sft.py saves models without.",
+                not_counted["eos_token_id"],
+            )
 
     renderer, training_args.max_completion_length = make_renderer(
         args, tokenizer, model.config, catalog, training_args.num_ranks, training_args.max_completion_length

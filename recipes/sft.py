@@ -20,6 +20,7 @@ from trl import ModelConfig, SFTConfig, get_peft_config
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, context_length
 from rankrl.demonstrations import popular_items, truth_then_popular
+from rankrl.grpo.sampling import forget_generation_config
 from rankrl.plan.started import warn_of_findings
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import Imitate, SFTArguments
@@ -162,6 +163,7 @@ def main(
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
     require_lora_targets(model, model_args)
+    forget_generation_config(model, tokenizer)  # stage 2, and vLLM with it, would read it from what is saved
     renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
     checkpoint = checkpoint_to_resume(training_args)
     for start in filter(None, (model_args.model_name_or_path, checkpoint)):

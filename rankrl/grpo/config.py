@@ -137,7 +137,7 @@ class RankGRPOConfig(GRPOConfig):
         super().__post_init__()
         self._warn_if_sampling_is_filtered()
         self._warn_if_sampling_rounds_the_weights()
-        self._warn_of_switches_that_change_nothing()
+        self._warn_of_what_is_hardly_meant()
 
     def _fill_in_the_preset(self) -> None:
         spelt_by_trl = {True: "group", False: "none"}
@@ -222,8 +222,8 @@ class RankGRPOConfig(GRPOConfig):
                 stacklevel=4,
             )
 
-    def _warn_of_switches_that_change_nothing(self) -> None:
-        """Name what is known to make no difference (the tests prove each identity), before somebody runs it."""
+    def _warn_of_what_is_hardly_meant(self) -> None:
+        """Name what is known to make no difference, or not the one that is meant (the tests prove each identity)."""
         on_policy = self.num_iterations == 1 and self.gradient_accumulation_steps % self.steps_per_generation == 0
         penalties = (self.early_stop_penalty, self.overflow_penalty, self.repeat_penalty, self.end_of_list_bonus)
         plain_grpo = self.loss_type == "grpo" and not any(penalties) and not self.use_bias_correction_kl
@@ -237,6 +237,13 @@ class RankGRPOConfig(GRPOConfig):
             self._warn(f"ratio='token' has the gradient of ratio='rank' here: {because}.")
         elif on_policy and self.ratio == "sequence" and plain_grpo:
             self._warn(f"ratio='sequence' (GSPO) has the gradient of ratio='token' (GRPO) here: {because}.")
+        accumulation, generation = self.gradient_accumulation_steps, self.steps_per_generation
+        if generation > accumulation:
+            self._warn(
+                f"steps_per_generation={generation} with gradient_accumulation_steps={accumulation}: each generation is "
+                "trained on over several optimizer steps, all but the first off-policy. If that is not meant, set "
+                f"steps_per_generation to {accumulation} or a divisor of it."
+            )
         if self.kl_cells == "informative" and not self.beta:
             self._warn("kl_cells='informative' with beta=0: there is no KL term to leave anything out of.")
         parts = self.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1"))

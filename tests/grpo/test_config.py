@@ -70,6 +70,11 @@ def test_a_loss_that_depends_on_how_lists_are_spread_is_warned_of(recwarn: pytes
         RankGRPOConfig("unused", gradient_accumulation_steps=2, **plain)
 
 
+def test_lists_that_grow_old_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="over several optimizer steps, all but the first off-policy"):
+        RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], steps_per_generation=2)
+
+
 def test_leaving_cells_out_of_no_kl_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="there is no KL term to leave anything out of"):
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], kl_cells="informative", beta=0.0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rankrl.data.prompts import PromptTemplate
 from rankrl.grpo.presets import PRESETS
@@ -29,7 +31,8 @@ RECIPES = {
 LISTING = ("sft", "rank_grpo")  # stages that train a model to write lists
 TRAINING = (*LISTING, "tune_scorer")
 CONFIGS = REPOSITORY / "recipes" / "configs"
-GRIDS = sorted(set((CONFIGS / "compare").glob("*.yaml")) - {CONFIGS / "compare" / "demo.yaml"})  # that is their base
+BASES = {CONFIGS / "compare" / name for name in ("demo.yaml", "gpu.yaml")}  # of grids: they have no arms
+GRIDS = sorted(set((CONFIGS / "compare").glob("*.yaml")) - BASES)
 FILES = sorted(set(CONFIGS.rglob("*.yaml")) - set((CONFIGS / "compare").glob("*.yaml")))
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: (\S+|\{.*\})( #.*)?$)", re.MULTILINE)
@@ -94,6 +97,14 @@ def test_rank_grpo_keeps_to_the_paper() -> None:
     assert (training.num_ranks, training.num_generations, training.temperature) == (20, 8, 1.0)
     assert training.per_device_train_batch_size * training.gradient_accumulation_steps == 384
     assert (model.use_peft, training.learning_rate) == (True, 1e-5)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem.startswith("rank_grpo")], ids=lambda p: p.parent.name)
+def test_lists_are_never_older_than_a_step(path: Path) -> None:
+    """As in the paper's on-policy runs; a config that divides the one of its base has to divide the other."""
+    _, training, *_ = parse(path)
+    assert training.num_iterations == 1
+    assert training.gradient_accumulation_steps % training.steps_per_generation == 0
 
 
 def test_another_algorithm_is_one_flag() -> None:
@@ -184,6 +195,10 @@ def test_every_arm_of_a_grid_is_understood(path: Path) -> None:
         own = {**vars(training), **vars(reward)}
         assert {name: own[name] for name in arm.settings} == arm.settings, arm.name
     assert path.read_text(encoding="utf-8").startswith("# "), "the first lines say what it asks"
+    if grid.launch:
+        words = shlex.split(grid.launch)
+        launch = yaml.safe_load((REPOSITORY / words[words.index("--config_file") + 1]).read_text(encoding="utf-8"))
+        assert launch["num_processes"] > 0 or "--num_processes" in words, "accelerate would refuse it"
 
 
 def test_an_arm_that_several_grids_name_is_one_arm() -> None:
