@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptRenderer
+from rankrl.data import Dialogue, PromptRenderer, dialogues_hash
 from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
 from rankrl.lazy import load_object
 from rankrl.plan.started import warn_of_findings
@@ -174,6 +174,7 @@ def main(
         dialogues[0],
         catalog.lines[: training_args.num_ranks],
         *(args, training_args, model_args, validation, alarms, schedule),
+        dialogues_hash=dialogues_hash(dialogues),
         validation=sample and sample.facts,
         generation=sampling_settings(trainer),
     )

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from trl import ModelConfig, SFTConfig, get_peft_config
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptRenderer, context_length
+from rankrl.data import Dialogue, PromptRenderer, context_length, dialogues_hash
 from rankrl.demonstrations import popular_items, truth_then_popular
 from rankrl.grpo.sampling import forget_generation_config
 from rankrl.plan.started import warn_of_findings
@@ -182,7 +182,17 @@ def main(
     )
     warn_of_findings("sft", trainer.accelerator.unwrap_model(trainer.model), args, training_args, model_args)
     ConsoleCallback.install(trainer, {**SFT_COLUMNS, "anchor KL": "anchor_kl"} if args.anchor_weight else SFT_COLUMNS)
-    leave_record(trainer, renderer, catalog, dialogues[0], lists[0], args, training_args, model_args)
+    leave_record(
+        trainer,
+        renderer,
+        catalog,
+        dialogues[0],
+        lists[0],
+        args,
+        training_args,
+        model_args,
+        dialogues_hash=dialogues_hash(dialogues),
+    )
     for callback in callbacks:
         trainer.add_callback(callback)
     train(trainer, checkpoint)

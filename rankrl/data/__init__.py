@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rankrl.data.schema import Dialogue as Dialogue
     from rankrl.data.schema import DialogueError as DialogueError
     from rankrl.data.schema import dialogue_from_row as dialogue_from_row
+    from rankrl.data.schema import dialogues_hash as dialogues_hash
     from rankrl.data.splitting import dialogue_of as dialogue_of
     from rankrl.data.splitting import hold_out as hold_out
     from rankrl.data.template import PromptTemplate as PromptTemplate
@@ -25,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "fitting": ["Rendered"],
         "loaders": ["load_dialogues", "only_new_items", "save_dialogues", "to_dataset"],
         "prompts": ["PromptRenderer", "context_length"],
-        "schema": ["Dialogue", "DialogueError", "dialogue_from_row"],
+        "schema": ["Dialogue", "DialogueError", "dialogue_from_row", "dialogues_hash"],
         "splitting": ["dialogue_of", "hold_out"],
         "template": ["PromptTemplate"],
     },

@@ -7,6 +7,8 @@ per title). Rows written by hand may also use `["Heat", 1995]` or `"Heat (1995)"
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +123,15 @@ class Dialogue:
                 for field, items in optional.items()
             },
         }
+
+
+def dialogues_hash(dialogues: Iterable[Dialogue]) -> str:
+    """16 hex digits that tell one selection of dialogues from another: ids, messages, truth and what was seen."""
+    rows = [
+        [row.id, row.messages, [[item.to_struct() for item in items] for items in (row.ground_truth, row.seen)]]
+        for row in dialogues
+    ]
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def dialogue_from_row(row: Mapping[str, Any], where: str, *, allow_empty_truth: bool = False) -> Dialogue:

@@ -240,8 +240,8 @@ class RankGRPOConfig(GRPOConfig):
         accumulation, generation = self.gradient_accumulation_steps, self.steps_per_generation
         if generation > accumulation:
             self._warn(
-                f"steps_per_generation={generation} with gradient_accumulation_steps={accumulation}: each generation is "
-                "trained on over several optimizer steps, all but the first off-policy. If that is not meant, set "
+                f"steps_per_generation={generation} with gradient_accumulation_steps={accumulation}: each generation "
+                "is trained on over several optimizer steps, all but the first off-policy. If that is not meant, set "
                 f"steps_per_generation to {accumulation} or a divisor of it."
             )
         if self.kl_cells == "informative" and not self.beta:

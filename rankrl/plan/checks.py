@@ -77,6 +77,12 @@ def _engines(shape: Shape, setup: Setup, device: Device, engine_length: int | No
     if setup.stage == "sft":
         return
     vllm = setup.engine in ("colocate", "server")
+    if setup.rounds:
+        yield Finding(
+            "warning",
+            f"dynamic_sampling_rounds is {setup.rounds}: while dialogues without signal are many, a rollout takes up "
+            f"to {setup.rounds + 1} times as long as planned here. --probe sees what the first steps need.",
+        )
     if setup.strategy == "zero3" and not setup.gathers:
         yield Finding(
             "stop",

@@ -59,6 +59,7 @@ class Setup:
         rollout: lists that a process generates at once.
         generations: lists of a dialogue, G.
         uses: how often a batch of lists is trained on, mu.
+        rounds: further rounds of dialogues that dynamic sampling may draw for a generation; not in the times.
         prompt, completion: tokens, at most.
         checkpointing: are activations computed again?
         whole_logits: does the loss hold the logits of all tokens (an anchored SFT)?
@@ -85,6 +86,7 @@ class Setup:
     rollout: int = 1
     generations: int = 1
     uses: int = 1
+    rounds: int = 0
     prompt: int = 1024
     completion: int = 320
     checkpointing: bool = True

@@ -215,6 +215,7 @@ def _rollout(training: RankGRPOConfig, cluster: Cluster) -> dict[str, Any]:
         "rollout": int(training.generation_batch_size) // cluster.processes,
         "generations": training.num_generations,
         "uses": training.num_iterations,
+        "rounds": training.dynamic_sampling_rounds,
         "engine": engine,
         "engine_share": training.vllm_gpu_memory_utilization,
         "engine_sleeps": training.vllm_enable_sleep_mode,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from catalog import Catalog
 from catalog.files import whole_file
-from rankrl.data import Dialogue, PromptRenderer, dialogue_of
+from rankrl.data import Dialogue, PromptRenderer, dialogue_of, dialogues_hash
 from rankrl.evaluation import Scores, evaluate, generate_lists
 from rankrl.grpo import RankGRPOTrainer
 from rankrl.grpo.out_of_memory import explain_out_of_memory
@@ -82,12 +81,8 @@ class ValidationSample:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits that tell one sample from another: ids, messages, truth and what was seen."""
-        rows = [
-            [row.id, row.messages, [[item.to_struct() for item in items] for items in (row.ground_truth, row.seen)]]
-            for row in self.dialogues
-        ]
-        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+        """16 hex digits that tell one sample from another."""
+        return dialogues_hash(self.dialogues)
 
     @cached_property
     def facts(self) -> dict[str, Any]:

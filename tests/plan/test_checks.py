@@ -38,6 +38,7 @@ def test_a_good_setup_is_left_alone() -> None:
         ({"strategy": "zero3", "gathers": False}, "stop", "step 0 of such a run took ten hours"),
         ({"strategy": "fsdp2"}, "stop", "under FSDP2 transformers' generate gathers every layer again"),
         ({"strategy": "zero3"}, "warning", "the model has to fit whole all the same"),
+        ({"rounds": 9}, "warning", "a rollout takes up to 10 times as long as planned"),
         (
             {"strategy": "fsdp2", "engine": "colocate", "bits": 4, "lora_rank": 8},
             *("stop", "QLoRA + FSDP2 + vLLM: the adapter cannot be merged"),

@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from catalog import Catalog
-from rankrl.data import Dialogue, PromptRenderer, load_dialogues, save_dialogues
+from rankrl.data import Dialogue, PromptRenderer, dialogues_hash, load_dialogues, save_dialogues
 from rankrl.run.models import load_policy
 from recipes import sft
 from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, logits, run, trainer_of
@@ -114,6 +114,8 @@ def test_a_finished_run_leaves_model_tokenizer_prompt_and_manifest(sft_model: Pa
     assert manifest["prompt_hash"] == PromptRenderer.load(sft_model, tokenizer).hash
     assert manifest["catalog"]["version"] == Catalog.load(files.catalog).version
     assert manifest["config"]["SFTConfig"]["learning_rate"] == 1e-3
+    dialogues = load_dialogues(files.train)
+    assert manifest["dialogues_hash"] == dialogues_hash(dialogues) != dialogues_hash(dialogues[1:])
 
 
 def test_the_seed_decides_a_new_adapter_whatever_ran_before(files: Files, policy: Path, tmp_path: Path) -> None:
