@@ -75,6 +75,9 @@ class RankGRPOConfig(GRPOConfig):
             How many further rounds of prompts are drawn at most, to put groups that tell their lists apart in the
             place of groups that do not (dynamic sampling of DAPO, arXiv 2503.14476). A round draws as many prompts as
             are missing; the batch keeps its size. 0: none.
+        dynamic_sampling_share (`float`, *optional*, defaults to `0.0`):
+            At which share of its K ranks the lists of a prompt have to differ for dynamic sampling to count it; one
+            rank at least. A batch that is filled holds at least this share of informative cells.
         scale_rewards (`str`, *by the preset* [`"group"`]):
             What centred returns are divided by: `"group"`, the deviation of each (prompt, rank) cell; `"batch"`, that
             of all returns; `"none"`.
@@ -114,6 +117,7 @@ class RankGRPOConfig(GRPOConfig):
     beta: float = _by_preset("Weight of the KL to the policy at the start of RL.")
     kl_cells: str = field(default="all", metadata={"help": "Ranks whose KL counts: 'all' or 'informative'."})
     dynamic_sampling_rounds: int = _by_preset("Further rounds of prompts for groups without spread, at most.")
+    dynamic_sampling_share: float = field(default=0.0, metadata={"help": "Ranks that make a group count, as a share."})
     scale_rewards: str = _by_preset("What centred returns are divided by: 'group', 'batch' or 'none'.")
     disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off in policy and reference."})
     use_bias_correction_kl: bool = _by_preset("Multiply the KL by the ratio (TRL's loss).")
@@ -154,6 +158,11 @@ class RankGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"dynamic_sampling_rounds is {self.dynamic_sampling_rounds!r}; expected how often further prompts may "
                 "be drawn for one batch: 0 (never) or more."
+            )
+        if not 0 <= self.dynamic_sampling_share <= 1:
+            raise ValueError(
+                f"dynamic_sampling_share is {self.dynamic_sampling_share}; expected a share of the ranks of a list, "
+                "from 0 (one rank is enough) to 1."
             )
         for name in ("early_stop_penalty", "overflow_penalty", "repeat_penalty"):
             if not getattr(self, name) <= 0:

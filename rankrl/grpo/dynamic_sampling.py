@@ -74,10 +74,9 @@ class Rollout:
     returns: Returns
     informative: Tensor
 
-    @property
-    def groups(self) -> Tensor:
-        """`(P,)` bool: groups that tell their lists apart at some rank."""
-        return self.informative.any(1)
+    def groups(self, share: float) -> Tensor:
+        """`(P,)` bool: groups that tell their lists apart at some rank, and at this share of all ranks at least."""
+        return self.informative.any(1) & (self.informative.float().mean(1) >= share)
 
 
 class DynamicSampling:
@@ -90,8 +89,8 @@ class DynamicSampling:
 
     Args:
         rows: the training data by row number.
-        args: the settings: `num_generations` is G; after `dynamic_sampling_rounds` rounds, the places that are left
-            keep their groups; `seed`.
+        args: the settings: `num_generations` is G; `dynamic_sampling_share` of its ranks have to be informative for a
+            group to count; after `dynamic_sampling_rounds` rounds, the places that are left keep their groups; `seed`.
         accelerator: the processes.
         padding: by name, the value that short rows are padded with; 0 where it is not given.
 
@@ -114,6 +113,7 @@ class DynamicSampling:
         self.rows = rows
         self.num_generations = args.num_generations
         self.max_rounds = args.dynamic_sampling_rounds
+        self.share = args.dynamic_sampling_share
         self.accelerator = accelerator
         self.padding = padding
         self.stream = PromptStream(len(rows), args.seed)
@@ -129,17 +129,17 @@ class DynamicSampling:
             The batch with the i-th informative group of the further prompts in the i-th place to fill, and the number
             of rounds. The shape is that of `batch`, but for the padding; scalars in `own` are left out.
         """
-        informative = self._agree(batch.groups)
+        informative = self._agree(batch)
         further: list[Rollout] = []
         missing = int((~informative).sum())
         while missing > 0 and len(further) < self.max_rounds:
             further.append(self._informative_groups(sample(self._further_rows(missing))))
-            missing -= len(further[-1].groups)
-        filler = fillers(informative, sum(len(found.groups) for found in further))
+            missing -= len(further[-1].informative)
+        filler = fillers(informative, sum(len(found.informative) for found in further))
         return self._filled([batch, *further], filler), len(further)
 
-    def _agree(self, informative: Tensor) -> Tensor:
-        votes = self.accelerator.reduce(informative.long(), reduction="sum")
+    def _agree(self, rollout: Rollout) -> Tensor:
+        votes = self.accelerator.reduce(rollout.groups(self.share).long(), reduction="sum")
         return votes == self.accelerator.num_processes
 
     def _further_rows(self, missing: int) -> list[dict[str, Any]]:
@@ -153,7 +153,7 @@ class DynamicSampling:
 
     def _informative_groups(self, drawn: Rollout) -> Rollout:
         """The informative groups of a round; `own` holds the lists of all processes now."""
-        groups = self._agree(drawn.groups)
+        groups = self._agree(drawn)
         rows = groups.repeat_interleave(self.num_generations)
         own = {name: self._gather(name, values)[rows] for name, values in drawn.own.items() if values.ndim}
         return Rollout(own, take([drawn.lists], rows), take([drawn.returns], rows), drawn.informative[groups])

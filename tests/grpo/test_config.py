@@ -29,6 +29,10 @@ OF_TRL = {"aggregation": "trl", "ratio": "token"}
         ({"loss_type": "dr_grpo"}, "loss_type='dr_grpo' belongs to TRL's own losses"),
         ({"dynamic_sampling_rounds": -1}, r"expected how often further prompts may be drawn .*: 0 \(never\) or more"),
         ({"dynamic_sampling_rounds": 1.5}, "expected how often further prompts may be drawn"),
+        (
+            {"dynamic_sampling_share": 1.5},
+            "expected a share of the ranks of a list, from 0",
+        ),
         ({"kl_cells": "some"}, "expected one of 'all', 'informative'"),
         (
             {"kl_cells": "informative", "aggregation": "trl", "ratio": "token"},

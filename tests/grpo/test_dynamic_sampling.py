@@ -73,8 +73,10 @@ G = 2  # lists of a prompt
 ROWS = [{"prompt": str(number)} for number in range(6)]
 
 
-def settings(rounds: int, num_generations: int = G) -> Any:
-    return SimpleNamespace(dynamic_sampling_rounds=rounds, num_generations=num_generations, seed=0)
+def settings(rounds: int, num_generations: int = G, share: float = 0.0) -> Any:
+    return SimpleNamespace(
+        dynamic_sampling_rounds=rounds, dynamic_sampling_share=share, num_generations=num_generations, seed=0
+    )
 
 
 class Sampler:
@@ -147,7 +149,16 @@ def test_the_batch_agrees_with_loops(answers: list[bool], places: int, max_round
     assert result.returns.ranks[:, 1, 0].tolist() == result.lists.overflow.tolist() == numbers
     assert result.lists.scores.ranked[:, 0].tolist() == numbers
     assert result.lists.num_generations == G
-    assert result.groups.tolist() == [group < len(answers) and answers[group] for group in groups]
+    assert result.groups(0.0).tolist() == [group < len(answers) and answers[group] for group in groups]
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.5, 0), (0.6, 3)])
+def test_a_group_may_have_to_tell_its_lists_apart_at_several_ranks(share: float, drawn: int) -> None:
+    """Here every group does so at one of its two ranks."""
+    sampling = DynamicSampling(ROWS, settings(1, share=share), Accelerator(cpu=True), {})
+    sample = Sampler([True] * 9)
+    sampling.fill(sample([row for row in ROWS[:3] for _ in range(G)]), sample)
+    assert sampling.stream.cursor == drawn
 
 
 def test_a_full_batch_draws_nothing_and_stays_as_it_is() -> None:
