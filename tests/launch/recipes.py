@@ -44,6 +44,11 @@ CELLS = {
     "sft": Cell("sft", "policy", {}),
     "sft_lora": Cell("sft", "policy", {**ADAPTER, "anchor_weight": 0.5}),  # the anchor is the model without its adapter
     "rank_grpo": Cell("rank_grpo", "policy", {**PAIRS, "beta": 0.1, "trainer": f"{TRAINERS}:Given"}),
+    "rank_grpo_lora_given": Cell(
+        "rank_grpo",
+        "policy",
+        {**ADAPTER, **PAIRS, "beta": 0.1, "learning_rate": 1e-2, "trainer": f"{TRAINERS}:Given"},
+    ),
     # The model writes these lists itself; its start is an adapter, which is merged.
     "rank_grpo_lora": Cell(
         "rank_grpo",
