@@ -82,7 +82,7 @@ def check_return(kind: str, gamma: float) -> None:
 
 def _dcg_from_rank(gains: NDArray[np.float64]) -> NDArray[np.float64]:
     discounted = gains / np.log2(np.arange(2, gains.shape[1] + 2))
-    return np.cumsum(discounted[:, ::-1], axis=1)[:, ::-1]
+    return np.ascontiguousarray(np.cumsum(discounted[:, ::-1], axis=1)[:, ::-1])  # torch takes no backward strides
 
 
 def _discounted(gains: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:

@@ -85,10 +85,20 @@ def test_the_reward_is_the_one_asked_for(
     wanted = catalog.lines[catalog.resolve(dialogue.ground_truth[0])]
     discount = 1 / torch.log2(torch.tensor(3.0)).item()
 
-    (values,) = trainer.reward_funcs[0].function(
-        completions=[f"?\n{wanted}\n?"], ground_truth=[trainer.train_dataset[0]["ground_truth"]]
-    )
+    one = {"completions": [f"?\n{wanted}\n?"], "ground_truth": [trainer.train_dataset[0]["ground_truth"]]}
+    (values,) = trainer.reward_funcs[0].function(**one)
     assert values == pytest.approx(expected or [discount, discount, 0.0])
+    assert trainer.reward_funcs[0](**one) == pytest.approx([discount if reward == "log" else 1.0]), (
+        "the list as a whole"
+    )
+
+
+@pytest.mark.parametrize("preset", ["rank_grpo", "grpo"])
+def test_dcg_trains_ranks_and_lists(preset: str, files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {**files.training, **SMALL, "model_name_or_path": sft_model, "learning_rate": 1e-2}
+    run(rank_grpo, **settings, reward="log", preset=preset, output_dir=tmp_path)
+    assert len(history(tmp_path)) == SMALL["max_steps"]
+    assert not torch.equal(logits(load_policy(tmp_path)), logits(load_policy(sft_model)))
 
 
 # ---- Three starts: each is the given policy, and the KL is measured from it ------------------------------------------
