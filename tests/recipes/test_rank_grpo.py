@@ -98,7 +98,6 @@ def test_dcg_trains_ranks_and_lists(preset: str, files: Files, sft_model: Path, 
     settings = {**files.training, **SMALL, "model_name_or_path": sft_model, "learning_rate": 1e-2}
     run(rank_grpo, **settings, reward="log", preset=preset, output_dir=tmp_path)
     assert len(history(tmp_path)) == SMALL["max_steps"]
-    assert not torch.equal(logits(load_policy(tmp_path)), logits(load_policy(sft_model)))
 
 
 # ---- Three starts: each is the given policy, and the KL is measured from it ------------------------------------------
