@@ -26,6 +26,7 @@ _LABELS = {
     "rank_grpo, requests shuffled": "Rank-GRPO, requests shuffled",
     "rank_grpo_official": "Rank-GRPO, released form",
     "grpo": "GRPO",
+    "grpo_dcg": "GRPO, rewarded by DCG",
     "gspo": "GSPO",
     "dr_grpo": "Dr. GRPO",
     "dapo": "DAPO",
