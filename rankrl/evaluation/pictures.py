@@ -36,7 +36,7 @@ _LABELS = {
 }
 _HUE = {"sft": 1, "rank_grpo": 0}  # their places in a theme's hues, whatever else is drawn
 CHOSEN = "what users chose"
-REFERENCES = ("random", "popularity", "best_possible", CHOSEN)
+REFERENCES = ("start", "random", "popularity", "best_possible", CHOSEN)
 """Systems that are no competitors but marks to measure by; drawn in grey."""
 
 
