@@ -40,7 +40,7 @@ SWITCHED_OFF = re.compile(r"^# (?=[a-z_0-9]+: (\S+|\{.*\})( #.*)?$)", re.MULTILI
 
 def stage_of(path: Path) -> str:
     """The recipe that a file is for: `rank_grpo` for `rank_grpo.yaml` and `rank_grpo_stage_one.yaml`."""
-    return path.stem.partition("_stage_")[0]
+    return next(name for name in RECIPES if path.stem == name or path.stem.startswith(f"{name}_"))
 
 
 def parse(path: Path, **settings: Any) -> Any:
