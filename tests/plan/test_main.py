@@ -30,10 +30,15 @@ def test_shorter_prompts_take_less_time(capsys: pytest.CaptureFixture[str]) -> N
     assert hours("--mean_prompt", "300") < hours()
 
 
+def test_the_general_config_is_for_a_gpu_of_24_gb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*STAGE_TWO, *QWEN, "--gpu", "rtx4090"]) == 0
+    assert "it is tight" not in capsys.readouterr().out
+
+
 def test_a_plan_that_does_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*STAGE_TWO, *QWEN, "--gpu_memory", "16"]) == 1
+    assert main([*STAGE_TWO, *QWEN, "--gpu_memory", "9"]) == 1
     printed = capsys.readouterr().out
-    assert "DOES NOT FIT in 16 GB" in printed
+    assert "DOES NOT FIT in 9 GB" in printed
     assert "stop: it does not fit" in printed
     assert "say how many dialogues there are" in printed
 
@@ -41,7 +46,7 @@ def test_a_plan_that_does_not(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_setting_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*STAGE_TWO, *QWEN, "--num_generations", "7"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.startswith("stop: num_generations is 7, which does not divide the 384 lists")
+    assert printed.startswith("stop: num_generations is 7, which does not divide the 96 lists")
     assert "Choose num_generations among [2, 3, 4, 6, 8, 12, 16, 24]" in printed
 
 

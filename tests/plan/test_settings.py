@@ -50,7 +50,7 @@ def test_the_general_config_of_stage_two() -> None:
         kl=True,
         batch=16,
         accumulation=24,
-        rollout=384,
+        rollout=96,
         generations=8,
         prompt=1024,
         completion=320,
@@ -77,7 +77,7 @@ def test_stage_one() -> None:
 def test_the_recipes_own_checks_see_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """One list on each of eight processes is a group of eight; on one process it is refused."""
     monkeypatch.setenv("WORLD_SIZE", "3")  # of whatever launcher this runs under
-    flags = ["--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "1"]
+    flags = ["--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "1", "--steps_per_generation", "1"]
     setup = setup_of("rank_grpo.yaml", *flags, cluster=Cluster(8, "ddp"))
     assert (setup.batch, setup.rollout, setup.lists_a_step) == (1, 1, 8)
     with pytest.raises(ValueError, match="does not divide the 1 lists that are generated at once"):
