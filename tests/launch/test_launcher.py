@@ -12,7 +12,8 @@ from tests.launch.launcher import MULTI_CPU, environment, launch_command, watche
 
 pytestmark = pytest.mark.launch
 
-HANGS = "import os, time; print('process', os.getpid(), flush=True); time.sleep(600)"
+# One write a line: `print` makes two, and those of two processes get mixed up.
+HANGS = "import os, time; os.write(1, f'process {os.getpid()}\\n'.encode()); time.sleep(600)"
 
 
 def test_what_hangs_is_killed_with_its_launcher(tmp_path: Path) -> None:
