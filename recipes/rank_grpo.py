@@ -20,7 +20,7 @@ from trl import ModelConfig, get_peft_config
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, dialogues_hash
-from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
+from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, sampling_settings
 from rankrl.lazy import load_object
 from rankrl.plan.started import warn_of_findings
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights
@@ -136,14 +136,6 @@ def main(
         **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
     )
     require_lora_targets(model, model_args)
-    if not_counted := forget_generation_config(model, tokenizer):
-        logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
-        if training_args.use_vllm and "eos_token_id" in not_counted:
-            logger.warning(
-                "vLLM reads the end tokens %s from that file all the same: a list that ends by another than the "
-                "tokenizer's counts as cut off. Take them out of the file; recipes/sft.py saves models without.",
-                not_counted["eos_token_id"],
-            )
 
     renderer, training_args.max_completion_length = make_renderer(
         args, tokenizer, model.config, catalog, training_args.num_ranks, training_args.max_completion_length

@@ -78,6 +78,10 @@ class RankGRPOConfig(GRPOConfig):
         dynamic_sampling_share (`float`, *optional*, defaults to `0.0`):
             At which share of its K ranks the lists of a prompt have to differ for dynamic sampling to count it; one
             rank at least. A batch that is filled holds at least this share of informative cells.
+        max_lists (`int`, *optional*):
+            Training ends when so many lists were sampled, over all processes, and every update on them was made; or
+            with `max_steps`, if that comes first. The way to compare arms that sample more lists in a step (dynamic
+            sampling) with arms that do not.
         scale_rewards (`str`, *by the preset* [`"group"`]):
             What centred returns are divided by: `"group"`, the deviation of each (prompt, rank) cell; `"batch"`, that
             of all returns; `"none"`.
@@ -118,6 +122,7 @@ class RankGRPOConfig(GRPOConfig):
     kl_cells: str = field(default="all", metadata={"help": "Ranks whose KL counts: 'all' or 'informative'."})
     dynamic_sampling_rounds: int = _by_preset("Further rounds of prompts for groups without spread, at most.")
     dynamic_sampling_share: float = field(default=0.0, metadata={"help": "Ranks that make a group count, as a share."})
+    max_lists: int | None = field(default=None, metadata={"help": "Lists to sample in all, over all processes."})
     scale_rewards: str = _by_preset("What centred returns are divided by: 'group', 'batch' or 'none'.")
     disable_dropout: bool = field(default=True, metadata={"help": "Switch dropout off in policy and reference."})
     use_bias_correction_kl: bool = _by_preset("Multiply the KL by the ratio (TRL's loss).")
@@ -164,6 +169,8 @@ class RankGRPOConfig(GRPOConfig):
                 f"dynamic_sampling_share is {self.dynamic_sampling_share}; expected a share of the ranks of a list, "
                 "from 0 (one rank is enough) to 1."
             )
+        if self.max_lists is not None and not self.max_lists > 0:
+            raise ValueError(f"max_lists is {self.max_lists}; expected how many lists to sample in all, or none given.")
         for name in ("early_stop_penalty", "overflow_penalty", "repeat_penalty"):
             if not getattr(self, name) <= 0:
                 raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from rankrl.rewards import RankScores
 
@@ -62,6 +63,15 @@ class RankedRewards:
                 f"reward function {self.__name__!r} returned NaN or infinity. Return None for a completion that cannot "
                 "be scored; a NaN would silently remove its group from training."
             )
+
+
+def keep_what_is_said_of_ranks(functions: Any, num_ranks: int) -> list[Any]:
+    """One reward function or several as TRL takes them, each that is called with texts wrapped in `RankedRewards`.
+
+    Reward models (by name or as modules) are TRL's to run; they give one float a list.
+    """
+    functions = functions if isinstance(functions, list) else [functions]
+    return [f if isinstance(f, str | torch.nn.Module) else RankedRewards(f, num_ranks) for f in functions]
 
 
 def rewards_by_rank(functions: Sequence[Any], num_lists: int, num_ranks: int) -> np.ndarray:

@@ -6,9 +6,13 @@ least length, tokens that may not be written, beams, further end tokens. TRL lea
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+
+logger = logging.getLogger(__name__)
 
 # What changes no list.
 _SAYS_NOTHING = {"transformers_version", "_from_model_config", "bos_token_id", "pad_token_id", "use_cache"}
@@ -50,6 +54,69 @@ def forget_generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokeni
     if asked.get("eos_token_id") in (tokenizer.eos_token_id, [tokenizer.eos_token_id]):
         asked.pop("eos_token_id", None)
     return {name: value for name, value in asked.items() if name not in _SAYS_NOTHING}
+
+
+def leave_sampling_to_the_run(
+    model: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, *, use_vllm: bool
+) -> None:
+    """Forget what the model asks for, by `forget_generation_config`, and say so in the log; a mere name is left."""
+    if isinstance(model, str):
+        return
+    not_counted = forget_generation_config(model, tokenizer)
+    if not not_counted:
+        return
+    logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
+    if use_vllm and "eos_token_id" in not_counted:
+        logger.warning(
+            "vLLM reads the end tokens %s from that file all the same: a list that ends by another than the "
+            "tokenizer's counts as cut off. Take them out of the file; recipes/sft.py saves models without.",
+            not_counted["eos_token_id"],
+        )
+
+
+def require_one_end(end_tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse what a trainer has read as end tokens of a model that it loaded by name, if they are more than one.
+
+    Raises:
+        ValueError: if there is another than the tokenizer's.
+    """
+    if list(end_tokens) != [tokenizer.eos_token_id]:
+        raise ValueError(
+            f"the model ends texts at the tokens {list(end_tokens)}, and the tokenizer at {tokenizer.eos_token_id} "
+            "alone: a list would end in several ways, of which SFT teaches one. Load the model and give it to the "
+            "trainer instead of its name; what its generation_config.json asks for then does not count."
+        )
+
+
+def require_one_turn(options: Mapping[str, Any]) -> None:
+    """Refuse what would put tokens into a list that the policy has not written, and credit would be placed on.
+
+    Args:
+        options: of a GRPO trainer, by name.
+
+    Raises:
+        ValueError: for tools, environments, a `rollout_func`, or data with images.
+    """
+    for name in ("tools", "environment_factory", "rollout_func"):
+        if options.get(name):
+            raise ValueError(
+                f"{name} was given, but a ranked list is one turn that the policy itself writes, in one go: its tokens "
+                "are told apart by rank, and those of others would be trained on. Leave it out."
+            )
+    for name in ("train_dataset", "eval_dataset"):
+        columns = getattr(options.get(name), "column_names", None) or ()
+        if images := [column for column in ("image", "images") if column in columns]:
+            raise ValueError(
+                f"{name} has the column {images[0]!r}, but the prompt of a ranked list is text. Remove the column."
+            )
+
+
+def write_together(model: PreTrainedModel) -> None:
+    """Under FSDP: a process whose lists are complete goes on until those of the others are.
+
+    They gather weights from it for every token. The mark is transformers' own, which accelerate does not set.
+    """
+    getattr(model, "get_base_model", lambda: model)()._is_fsdp_managed_module = True
 
 
 def sampling_settings(trainer: Trainer) -> dict[str, Any]:

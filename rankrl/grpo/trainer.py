@@ -8,6 +8,7 @@ and compute the loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -26,13 +27,15 @@ from rankrl.grpo.advantages import decoupled_advantages, informative_cells, rank
 from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold, weights_by_unit
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
+from rankrl.grpo.list_budget import ListBudget, updates_are_made
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_present
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.grpo.positions import count_positions_from_the_text
 from rankrl.grpo.rank_log import RankLog, sums_by_rank
-from rankrl.grpo.ranked_rewards import RankedRewards, rewards_by_rank
+from rankrl.grpo.ranked_rewards import RankedRewards, keep_what_is_said_of_ranks, rewards_by_rank
 from rankrl.grpo.reference import require_same_weights
 from rankrl.grpo.resume import load_state, save_state
+from rankrl.grpo.sampling import leave_sampling_to_the_run, require_one_end, require_one_turn, write_together
 from rankrl.grpo.segments import LineTable, segment_ranks
 from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
@@ -45,7 +48,8 @@ class RankGRPOTrainer(GRPOTrainer):
     (`rankrl.rewards.RankReward` does), or one float, which is credited to the whole list; several are summed with
     `reward_weights`, or normalised first (`multi_objective_aggregation`). A prompt given as text is tokenized as it
     stands, without adding special tokens: it is expected to be rendered already (`rankrl.data.PromptRenderer`).
-    Checkpoints hold the buffered lists too, so that a run resumes exactly at whatever step it was stopped.
+    Checkpoints hold the buffered lists too, so that a run resumes exactly at whatever step it was stopped. What the
+    model's `generation_config.json` asks for does not count, and is forgotten.
 
     Args:
         model: a model, a trainable `PeftModel`, or the name of a model.
@@ -54,7 +58,8 @@ class RankGRPOTrainer(GRPOTrainer):
         **kwargs: as for `GRPOTrainer`: `train_dataset`, `processing_class`, `peft_config`, `callbacks`, ...
 
     Raises:
-        ValueError: for a tokenizer without newline or end token, or rewards of the wrong width.
+        ValueError: for a tokenizer without newline or end token, rewards of the wrong width, or what would put tokens
+            into a list that the policy has not written (tools, environments, a `rollout_func`, images).
 
     Example:
         >>> trainer = RankGRPOTrainer(
@@ -68,37 +73,36 @@ class RankGRPOTrainer(GRPOTrainer):
     def __init__(
         self, model: Any, reward_funcs: Any, args: RankGRPOConfig, *, processing_class: Any, **kwargs: Any
     ) -> None:
-        if kwargs.get("tools") or kwargs.get("environment_factory"):
-            raise ValueError("a ranked list is one turn: RankGRPOTrainer takes neither tools nor environments.")
+        require_one_turn(kwargs)
         if args.aggregation == "trl" and type(self).loss is not RankGRPOTrainer.loss:
             raise ValueError(
                 f"{type(self).__name__} brings a loss of its own, but aggregation is 'trl': TRL's loss would be used. "
                 "Set aggregation to 'rank' or 'token', with preset 'rank_grpo' or 'custom'."
             )
-        functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
-        functions = [RankedRewards(f, args.num_ranks) if _is_plain_function(f) else f for f in functions]
+        functions = keep_what_is_said_of_ranks(reward_funcs, args.num_ranks)
+        leave_sampling_to_the_run(model, processing_class, use_vllm=args.use_vllm)  # before TRL reads where lists end
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
-        for called in (self.model, self.ref_model):
-            if called is not None:
-                count_positions_from_the_text(self.accelerator.unwrap_model(called))
+        policy = self.accelerator.unwrap_model(self.model)
+        leave_sampling_to_the_run(policy, self._tokenizer, use_vllm=args.use_vllm)  # of a model by name: loaded now
+        require_one_end(self.eos_token_ids, self._tokenizer)
+        for called in filter(None, (self.model, self.ref_model)):
+            count_positions_from_the_text(self.accelerator.unwrap_model(called))
         if self.is_fsdp_enabled:
-            # transformers' own mark, which accelerate does not set: a process whose lists are complete goes on until
-            # those of the others are, which gather weights from it for every token.
-            policy = self.accelerator.unwrap_model(self.model)
-            getattr(policy, "get_base_model", lambda: policy)()._is_fsdp_managed_module = True
+            write_together(policy)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
         self._clock = StepClock(self.accelerator.device)
         self.add_callback(self._clock)
         self._lists_sampled = 0  # by all processes, for training
+        if args.max_lists:
+            self.add_callback(ListBudget(self._budget_is_spent))
         self._dynamic_sampling = None
         if args.dynamic_sampling_rounds:
             pad = self._tokenizer.pad_token_id
             padding = {"prompt_ids": pad, "completion_ids": pad, "unit_ids": -1}
             self._dynamic_sampling = DynamicSampling(self.train_dataset, args, self.accelerator, padding)
         if self.ref_model is not None:
-            reference = self.accelerator.unwrap_model(self.ref_model)
-            require_same_weights(self.accelerator.unwrap_model(self.model), reference, self._dist.gather_params)
+            require_same_weights(policy, self.accelerator.unwrap_model(self.ref_model), self._dist.gather_params)
 
     # ---- Rollout: what each rank is worth -------------------------------------------------------------------------
 
@@ -346,18 +350,20 @@ class RankGRPOTrainer(GRPOTrainer):
             rank_log.clear()
         super().log(logs, start_time)
 
+    def _budget_is_spent(self) -> bool:
+        a_step, a_generation = (
+            self.args.gradient_accumulation_steps,
+            self.args.steps_per_generation * self.num_iterations,
+        )
+        sampled = self._lists_sampled >= (self.args.max_lists or math.inf)
+        return sampled and updates_are_made(self._step, a_generation, a_step)
+
     # ---- Exact resume --------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
-        return _EpochSampler(
-            sampler.data_source,
-            mini_repeat_count=sampler.mini_repeat_count,
-            batch_size=sampler.batch_size,
-            repeat_count=sampler.repeat_count,
-            shuffle=sampler.shuffle,
-            seed=sampler.seed,
-        )
+        kept = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
+        return _EpochSampler(**{name: getattr(sampler, name) for name in kept})
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # First, because the trainer's own state comes last and says that a checkpoint is whole.
@@ -391,8 +397,3 @@ class _EpochSampler(RepeatSampler):
         if self.shuffle:
             self.generator.manual_seed((self.seed or 0) + self.epoch)
         return super().__iter__()
-
-
-def _is_plain_function(function: Any) -> bool:
-    """Reward models (by name or as modules) are TRL's to run; they give one float a list."""
-    return not isinstance(function, (str, torch.nn.Module))

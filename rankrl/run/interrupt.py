@@ -6,6 +6,7 @@ step and its checkpoint take longer, `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` in the env
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
@@ -18,8 +19,14 @@ from transformers import Trainer, TrainerCallback
 
 from rankrl.run.faults import GO_ON, ProcessLostError, explain_faults
 
+logger = logging.getLogger(__name__)
+
 # A launcher passes on the Ctrl-C that the terminal has sent to its processes already: seconds, not one more press.
 SAME_PRESS = 1.0
+
+
+class NothingLeftToTrainError(Exception):
+    """The checkpoint that a run goes on from is its end. transformers would train one step more."""
 
 
 class SaveOnSignal(TrainerCallback):
@@ -47,6 +54,11 @@ class SaveOnSignal(TrainerCallback):
         for number, handler in self.afterwards.items():
             signal.signal(number, handler)
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # What else may end a run (a budget of lists, patience) has said so by now: this callback comes last.
+        if state.global_step and (control.should_training_stop or state.global_step >= state.max_steps):
+            raise NothingLeftToTrainError
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.received:
@@ -69,6 +81,8 @@ class SaveOnSignal(TrainerCallback):
 def train(trainer: Trainer, checkpoint: str | None) -> None:
     """Train, from a checkpoint if there is one, and save the last weights; an interruption loses nothing.
 
+    A checkpoint at the end of the run is not trained further: its weights are saved as they are.
+
     All processes of the launch leave it together.
 
     Raises:
@@ -81,7 +95,10 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
     watcher.listen()
     try:
         with explain_faults(trainer.args):
-            trainer.train(resume_from_checkpoint=checkpoint)
+            try:
+                trainer.train(resume_from_checkpoint=checkpoint)
+            except NothingLeftToTrainError:
+                logger.info("nothing is left to train: %s is the end of the run", checkpoint)
             if not watcher.stopping:  # an unfinished stage must not look finished
                 trainer.save_model()
                 trainer.save_state()

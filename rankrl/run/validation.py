@@ -149,10 +149,11 @@ class Validation(TrainerCallback):
                 "its scores cannot be compared. Give the same validation file, validation_size and validation_seed."
             )
         self.choice.restore(remembered["choice"])
+        control.should_training_stop |= self.choice.exhausted
         self._write(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self.args.validate_steps == 0 or state.global_step == state.max_steps:
+        if state.global_step % self.args.validate_steps == 0 or control.should_training_stop:
             self._look(state, control)
 
     def _look(self, state: Any, control: Any) -> None:

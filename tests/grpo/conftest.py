@@ -125,9 +125,9 @@ def make_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., RankGRPOTrai
 def make_trl_trainer(policy_dir: Path, tmp_path: Path) -> Callable[..., GRPOTrainer]:
     """Builds TRL's own trainer on the same policy and prompts, with the same settings where none is given."""
 
-    def make(name: str = "trl", *, reward_funcs: Any, **settings: Any) -> GRPOTrainer:
+    def make(name: str = "trl", *, reward_funcs: Any, model: Any = None, **settings: Any) -> GRPOTrainer:
         return GRPOTrainer(
-            AutoModelForCausalLM.from_pretrained(policy_dir),
+            AutoModelForCausalLM.from_pretrained(policy_dir) if model is None else model,
             reward_funcs,
             GRPOConfig(**{**SETTINGS, "disable_dropout": True, "output_dir": str(tmp_path / name), **settings}),
             train_dataset=prompts(),

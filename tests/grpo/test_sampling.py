@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,24 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Trainer
 
-from rankrl.grpo import forget_generation_config, sampling_settings
+from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, forget_generation_config, sampling_settings
+from tests.grpo.conftest import SETTINGS, letters_reward
+
+
+@pytest.fixture
+def named(policy_dir: Path, tmp_path: Path) -> Callable[..., str]:
+    """Saves the tiny policy with what it asks for; returns the name that a trainer loads it by."""
+
+    def save(**asked: Any) -> str:
+        model = AutoModelForCausalLM.from_pretrained(policy_dir)
+        model.generation_config = GenerationConfig(**asked)
+        model.save_pretrained(tmp_path / "named")
+        return str(tmp_path / "named")
+
+    return save
+
 
 # Each of these alone changes what is sampled where a call of `generate` leaves it open.
 HOSTILE: dict[str, dict[str, Any]] = {
@@ -37,13 +53,11 @@ HOSTILE: dict[str, dict[str, Any]] = {
 }
 
 
-def sampled(make_trainer: Any, policy_dir: Path, hostile: dict[str, Any], *, forget: bool) -> list[list[int]]:
-    """The token ids of eight sampled lists."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(policy_dir), AutoTokenizer.from_pretrained(policy_dir)
-    model.generation_config = GenerationConfig(**hostile)
-    if forget:
-        forget_generation_config(model, tokenizer)
-    trainer = make_trainer(model=model, per_device_train_batch_size=8)
+def sampled(make_trainer: Callable[..., Trainer], policy_dir: Path, asked: dict[str, Any], **given: Any) -> list[Any]:
+    """The token ids of eight lists that a model which asks for something is sampled by."""
+    model = AutoModelForCausalLM.from_pretrained(policy_dir)
+    model.generation_config = GenerationConfig(**asked)
+    trainer = make_trainer(model=model, per_device_train_batch_size=8, **given)
     torch.manual_seed(0)
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     rows = zip(inputs["completion_ids"], inputs["completion_mask"], strict=True)
@@ -52,11 +66,39 @@ def sampled(make_trainer: Any, policy_dir: Path, hostile: dict[str, Any], *, for
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_sampled_lists_are_the_same_whatever_the_model_asks_for(
-    hostile: str, make_trainer: Any, policy_dir: Path
+    hostile: str, make_trainer: Any, make_trl_trainer: Any, policy_dir: Path
 ) -> None:
-    plain = sampled(make_trainer, policy_dir, {"eos_token_id": 0}, forget=False)
-    assert sampled(make_trainer, policy_dir, HOSTILE[hostile], forget=True) == plain
-    assert sampled(make_trainer, policy_dir, HOSTILE[hostile], forget=False) != plain, "nothing to be guarded against"
+    plain = sampled(make_trainer, policy_dir, {"eos_token_id": 0})
+    assert sampled(make_trainer, policy_dir, HOSTILE[hostile]) == plain
+    trl = {"reward_funcs": lambda completions, **_: [0.0] * len(completions)}
+    assert sampled(make_trl_trainer, policy_dir, {"eos_token_id": 0}, **trl) == plain
+    assert sampled(make_trl_trainer, policy_dir, HOSTILE[hostile], **trl) != plain, "nothing to be guarded against"
+
+
+def test_a_model_by_name_is_left_nothing_to_ask_for(make_trainer: Any, named: Callable[..., str]) -> None:
+    assert make_trainer(model=named(repetition_penalty=5.0)).model.generation_config.repetition_penalty is None
+
+
+def test_a_model_by_name_with_further_end_tokens_is_refused(make_trainer: Any, named: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match=r"at the tokens \[0, 5\], and the tokenizer at 0 .* instead of its name"):
+        make_trainer(model=named(eos_token_id=[0, 5]))
+
+
+@pytest.mark.parametrize("name", ["tools", "environment_factory", "rollout_func"])
+def test_tokens_that_the_policy_has_not_written_are_refused(name: str, policy_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name} was given, but a ranked list is one turn"):
+        RankGRPOTrainer(
+            AutoModelForCausalLM.from_pretrained(policy_dir),
+            letters_reward,
+            RankGRPOConfig(**SETTINGS, output_dir=str(tmp_path), num_ranks=3),
+            processing_class=AutoTokenizer.from_pretrained(policy_dir),
+            **{name: [print] if name == "tools" else print},
+        )
+
+
+def test_prompts_with_images_are_refused(make_trainer: Any) -> None:
+    with pytest.raises(ValueError, match="train_dataset has the column 'images', but the prompt of a ranked list is"):
+        make_trainer(columns={"images": [[]] * 8})
 
 
 def test_what_does_not_count_is_named(policy_dir: Path) -> None:

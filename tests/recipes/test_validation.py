@@ -204,6 +204,18 @@ def test_patience_stops_and_saves(
     assert record(tmp_path)["patience_ran_out"]
     assert torch.equal(logits(load_policy(tmp_path)), logits(load_policy(tmp_path / "checkpoint-3")))
 
+    with caplog.at_level(logging.INFO):
+        settings |= {"validation": files.test, "output_dir": tmp_path, "resume_from_checkpoint": "latest"}
+        run(rank_grpo, **files.training, **settings)
+    assert "nothing is left to train" in caplog.text
+    assert [entry["step"] for entry in logged(tmp_path)] == [0, 1, 2, 3], "resumed at its end it stays there"
+
+
+def test_the_last_step_of_a_budget_of_lists_is_looked_at(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "max_steps": 9, "max_lists": 12, "validate_steps": 2, "model_name_or_path": sft_model}
+    run(rank_grpo, **files.training, **settings, validation=files.test, output_dir=tmp_path)
+    assert [entry["step"] for entry in logged(tmp_path)] == [0, 2, 3], "four lists a step"
+
 
 def test_where_nothing_is_better_the_best_is_the_start(
     files: Files, sft_adapter: Path, scripted: Callable[..., None], tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -99,6 +100,21 @@ def test_an_undisturbed_run_ends_by_itself(make_trainer: Callable[..., Trainer])
     train(trainer, None)
     assert trainer.state.global_step == 4
     assert checkpoints(trainer) == []
+
+
+def test_a_run_at_its_end_is_not_trained_further(
+    make_trainer: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
+) -> None:
+    train(first := make_trainer(save_strategy="steps", save_steps=2), None)
+    end = Path(first.args.output_dir) / "checkpoint-4"
+    with caplog.at_level(logging.INFO, "rankrl"):
+        train(again := make_trainer(), str(end))
+    assert "nothing is left to train" in caplog.text
+    assert again.state.global_step == 4
+    assert again.model.weight.tolist() == first.model.weight.tolist()
+    further = make_trainer(max_steps=5)
+    train(further, str(end))
+    assert further.state.global_step == 5, "more steps than before go on"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), ConnectionError("the server of the lists is gone")])
