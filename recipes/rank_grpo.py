@@ -166,6 +166,7 @@ def main(
         dialogues[0],
         catalog.lines[: training_args.num_ranks],
         *(args, training_args, model_args, validation, alarms, schedule),
+        checkpoint=checkpoint,
         dialogues_hash=dialogues_hash(dialogues),
         validation=sample and sample.facts,
         generation=sampling_settings(trainer),
@@ -173,7 +174,8 @@ def main(
     logger.info("lists are sampled with %s", sampling_settings(trainer))
     if sample is not None:
         trainer.add_callback(Validation(trainer, renderer, sample, validation))
-    KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every)
+    looks = validation.validate_steps if sample else None
+    KeepCheckpoints.install(trainer, model_args.model_name_or_path, validation.keep_every, looks)
     trainer.add_callback(Alarms(alarms, training_args.num_ranks))
     for callback in callbacks:
         trainer.add_callback(callback)

@@ -191,6 +191,7 @@ def main(
         args,
         training_args,
         model_args,
+        checkpoint=checkpoint,
         dialogues_hash=dialogues_hash(dialogues),
     )
     for callback in callbacks:

@@ -148,10 +148,12 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
         processing_class=tokenizer,
     )
     ConsoleCallback.install(trainer, {"loss": "loss", "learning rate": "learning_rate"})
+    checkpoint = checkpoint_to_resume(training_args)
     if trainer.is_world_process_zero():
         hashes = {args.scores: file_hash(args.scores)}
-        write_manifest(training_args.output_dir, catalog, None, args, training_args, model_args, inputs=hashes)
-    train(trainer, checkpoint_to_resume(training_args))
+        settings = (args, training_args, model_args)
+        write_manifest(training_args.output_dir, catalog, None, *settings, resumed_from=checkpoint, inputs=hashes)
+    train(trainer, checkpoint)
     metrics = measure(scorer, learned, held, args.threshold)
     if trainer.is_world_process_zero():
         text = json.dumps(metrics, indent=2) + "\n"

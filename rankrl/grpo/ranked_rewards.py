@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from rankrl.rewards import RankScores
+from rankrl.rewards import RankReward, RankScores
 
 
 class RankedRewards:
     """Wraps a reward function so that what it says of each rank is kept, while TRL gets one float a list.
 
-    That float is what `RankReward` says a whole list is worth, or the sum of what another function says of its ranks.
+    That float is what `RankReward` says a whole list is worth, or the sum of what another function says of its ranks:
+    also one that takes its rewards from `RankReward` and changes them, so that list and ranks are on one scale.
 
     Args:
         function: returns, for each completion, K floats, one float, or `None` (no score).
@@ -54,7 +55,8 @@ class RankedRewards:
                 )
         self._refuse_nan([row for row, reward in zip(rows, rewards, strict=True) if reward is not None])
         self.values = np.stack(rows)
-        totals = self.values.sum(1) if self.scores is None else self.scores.lists
+        its_own = isinstance(self.function, RankReward) and type(self.function).__call__ is RankReward.__call__
+        totals = self.scores.lists if its_own and self.scores else self.values.sum(1)
         return [None if r is None else float(total) for total, r in zip(totals, rewards, strict=True)]
 
     def _refuse_nan(self, rows: list) -> None:

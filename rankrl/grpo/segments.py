@@ -9,7 +9,7 @@ What the rule needs to know of a token is a few facts about its bytes. They are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -163,6 +163,17 @@ def segment_ranks(completion_ids: Tensor, completion_mask: Tensor, table: LineTa
 
     unit = torch.where(line < num_ranks, line, line + 1)
     return unit.masked_fill((facts & ENDS).bool(), num_ranks).masked_fill(~real, -1)
+
+
+def written_tokens(completion_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The mask of what was written: `(B, T)` bool, True on the first `lengths[b]` tokens of each completion.
+
+    Example:
+        >>> written_tokens(torch.tensor([[5, 6, 0], [7, 0, 0]]), [2, 1])
+        tensor([[ True,  True, False],
+                [ True, False, False]])
+    """
+    return _positions(completion_ids) < torch.tensor(lengths, device=completion_ids.device)[:, None]
 
 
 def _positions(flags: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from rankrl.grpo.ranked_rewards import RankedRewards, keep_what_is_said_of_ranks
 from rankrl.grpo.reference import require_same_weights
 from rankrl.grpo.resume import load_state, save_state
 from rankrl.grpo.sampling import leave_sampling_to_the_run, require_one_end, require_one_turn, write_together
-from rankrl.grpo.segments import LineTable, segment_ranks
+from rankrl.grpo.segments import LineTable, segment_ranks, written_tokens
 from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
 
@@ -122,6 +122,7 @@ class RankGRPOTrainer(GRPOTrainer):
                 completion_ids_list, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
             answers = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
+            self._lengths = list(map(len, completion_ids_list))
             self._totals = super()._calculate_rewards(inputs, prompts, answers, completion_ids_list)  # (N, F)
             return self._totals
 
@@ -137,8 +138,9 @@ class RankGRPOTrainer(GRPOTrainer):
         with self._phase("other"):
             output = super()._generate_and_score_completions(inputs)
         with self._phase("credit"):
-            mask, num_ranks = output["completion_mask"], self.args.num_ranks
-            unit_ids = segment_ranks(output["completion_ids"], mask, self._lines, num_ranks)  # (B, T)
+            ids, num_ranks = output["completion_ids"], self.args.num_ranks
+            mask = written_tokens(ids, self._lengths)  # TRL's is 0 on lists that are left out of the loss
+            unit_ids = segment_ranks(ids, mask, self._lines, num_ranks)  # (B, T)
             lists = self._gather_lists(unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1))
             returns = self.returns(lists).checked(lists)
             informative = self.informative(lists, returns)
@@ -370,8 +372,7 @@ class RankGRPOTrainer(GRPOTrainer):
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
-            if self._dynamic_sampling:
-                state["cursor"] = self._dynamic_sampling.stream.cursor
+            state |= {"cursor": self._dynamic_sampling.stream.cursor} if self._dynamic_sampling else {}
             save_state(state, folder, self.accelerator.process_index)
         super()._save_checkpoint(model, trial)
 

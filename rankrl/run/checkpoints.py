@@ -31,15 +31,21 @@ class KeepCheckpoints(TrainerCallback):
         start: the model that the run started from: a directory, or a name on the Hub.
         newest: how many of the newest to keep; None: delete nothing.
         keep_every: keep those whose step is a multiple of this, too.
+        validate_steps: how often a new best may be found, which is saved whatever its step; None: never.
     """
 
-    def __init__(self, start: str, newest: int | None, keep_every: int | None) -> None:
+    def __init__(
+        self, start: str, newest: int | None, keep_every: int | None = None, validate_steps: int | None = None
+    ) -> None:
         self.start = start
         self.newest = newest
         self.keep_every = keep_every
+        self.validate_steps = validate_steps
 
     @classmethod
-    def install(cls, trainer: Trainer, start: str, keep_every: int | None) -> None:
+    def install(
+        cls, trainer: Trainer, start: str, keep_every: int | None = None, validate_steps: int | None = None
+    ) -> None:
         """Take over the trainer's `save_total_limit`.
 
         Raises:
@@ -54,7 +60,7 @@ class KeepCheckpoints(TrainerCallback):
         place = Path(trainer.args.output_dir) / BEST
         if place.exists() and not place.is_symlink():
             raise ValueError(f"{place} is in the way of the link to the best checkpoint. Move it, and start again.")
-        trainer.add_callback(cls(start, newest, keep_every))
+        trainer.add_callback(cls(start, newest, keep_every, validate_steps))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if self.keep_every and args.save_strategy == "steps" and self.keep_every % state.save_steps:
@@ -109,16 +115,18 @@ class KeepCheckpoints(TrainerCallback):
 
     def _most_at_once(self, args: Any, state: Any) -> int:
         """How many checkpoints lie on disk at a time, at most; one more while the next is being written."""
-        best = state.best_global_step is not None
-        if args.save_strategy == "no":
-            scheduled = 0
-        else:
-            every = state.save_steps if args.save_strategy == "steps" else state.max_steps / state.num_train_epochs
-            scheduled = math.ceil(state.max_steps / every)
+        every = {"no": 0.0, "steps": state.save_steps, "epoch": state.max_steps / state.num_train_epochs}
+        scheduled = _steps(every[args.save_strategy], state.max_steps)
         if self.newest is None:
-            return scheduled + best
+            return len(scheduled | _steps(self.validate_steps or 0, state.max_steps))
         multiples = state.max_steps // self.keep_every if self.keep_every else 0
-        return min(scheduled, self.newest + multiples + 1) + best
+        best = self.validate_steps is not None
+        return min(len(scheduled), self.newest + multiples + 1) + best
+
+
+def _steps(every: float, last: int) -> set[int]:
+    """The steps that are a multiple of a number, and the last; none for 0."""
+    return {min(math.ceil(every * n), last) for n in range(1, math.ceil(last / every) + 1)} if every else set()
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -18,16 +18,23 @@ from catalog import Catalog
 from catalog.files import whole_file
 from rankrl.run.arguments import DataArguments
 
+MANIFEST = "manifest.json"
 _PACKAGES = ("rankrl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "rapidfuzz")
 _OPTIONAL = ("vllm", "bitsandbytes", "deepspeed", "flash_attn")
 
 
 def write_manifest(
-    output_dir: str | Path, catalog: Catalog, prompt_hash: str | None, *configs: Any, **facts: Any
+    output_dir: str | Path,
+    catalog: Catalog,
+    prompt_hash: str | None,
+    *configs: Any,
+    resumed_from: str | None = None,
+    **facts: Any,
 ) -> None:
     """Write `manifest.json`: versions, machine, effective settings with their seeds, data and prompt hashes.
 
-    Never a key or a token.
+    Never a key or a token. What a resumed run was before, maybe with other settings or elsewhere, is kept: `earlier`
+    holds the manifests of its parts, the first one first, and `resumed_from` the checkpoint that this part began with.
     """
     manifest = {
         "versions": versions(),
@@ -37,8 +44,9 @@ def write_manifest(
         "data": {c.dialogues: file_hash(c.dialogues) for c in configs if isinstance(c, DataArguments)},
         "config": {type(c).__name__: _plain(c) for c in configs},
         **facts,
+        **(_before(resumed_from) if resumed_from else {}),
     }
-    with whole_file(Path(output_dir) / "manifest.json") as file:
+    with whole_file(Path(output_dir) / MANIFEST) as file:
         file.write((json.dumps(manifest, indent=2, default=str) + "\n").encode())
 
 
@@ -65,6 +73,14 @@ def file_hash(path: str) -> str | None:
         return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _before(checkpoint: str) -> dict[str, Any]:
+    """What the run was until a checkpoint, by the manifest that lies beside it."""
+    file = Path(checkpoint).resolve().parent / MANIFEST
+    last = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    earlier = last.pop("earlier", [])
+    return {"resumed_from": checkpoint, "earlier": [*earlier, last] if last else earlier}
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def leave_record(
     dialogue: Dialogue,
     lines: Sequence[str],
     *configs: Any,
+    checkpoint: str | None = None,
     **facts: Any,
 ) -> None:
     """Write down what a training is, before it begins, and show one example of it; on the first process alone.
@@ -172,6 +173,7 @@ def leave_record(
         dialogue: the example's.
         lines: K lines of a list, to show.
         *configs: settings, for the manifest.
+        checkpoint: that training goes on from; what the run was before is kept.
         **facts: further entries of the manifest.
     """
     if not trainer.is_world_process_zero():
@@ -181,7 +183,7 @@ def leave_record(
     tokenizer.save_pretrained(folder)
     logger.info("%s", renderer.report())
     show_example(renderer.render(dialogue.messages).text, renderer.completion(lines), tokenizer, len(lines))
-    write_manifest(folder, catalog, renderer.hash, *configs, **facts)
+    write_manifest(folder, catalog, renderer.hash, *configs, resumed_from=checkpoint, **facts)
 
 
 def checkpoint_to_resume(training_args: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log2
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from catalog import Catalog
 from rankrl.grpo import Advantages, Lists, RankGRPOConfig, RankGRPOTrainer, Returns, Tokens
 from rankrl.grpo.credit import units_to_hold
-from rankrl.rewards import RankScores
+from rankrl.grpo.ranked_rewards import RankedRewards
+from rankrl.rewards import RankReward, RankScores
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import gap, train_on
 
@@ -27,6 +30,25 @@ def lists_of(units: torch.Tensor, scores: RankScores | None = None) -> Lists:
     size, num_ranks = len(units), NUM_RANKS
     nothing = torch.zeros(size, num_ranks, 1, dtype=torch.float64)
     return Lists(nothing, nothing.sum(1), units[:, :num_ranks], units[:, num_ranks + 1 :].sum(1), 2, scores)
+
+
+def test_a_reward_that_changes_what_rank_reward_says_is_worth_what_it_says() -> None:
+    """`RankReward` knows what a list is worth; with ranks of another's making, the list would be on another scale."""
+    catalog = Catalog([("Heat", 1995), ("Up", 2009)])
+    columns = {"completions": ["Up (2009)\nHeat (1995)"], "ground_truth": [[("Heat", 1995)]]}
+
+    class Tenfold(RankReward):
+        def __call__(self, **columns: Any) -> list[list[float]]:
+            return [[10 * value for value in row] for row in super().__call__(**columns)]
+
+    class Renamed(RankReward):
+        pass
+
+    for kind, worth in ((RankReward, 1 / log2(3)), (Renamed, 1 / log2(3)), (Tenfold, 20 / log2(3))):
+        wrapped = RankedRewards(kind(catalog, 2, kind="log"), 2)
+        assert wrapped(**columns) == [pytest.approx(worth)], kind
+        assert wrapped.scores is not None, "the log sees hits and repeats all the same"
+    assert wrapped.values.tolist() == [pytest.approx([10 / log2(3)] * 2)], "rank 1 looks ahead to rank 2"
 
 
 def settings(**changes: float) -> Any:

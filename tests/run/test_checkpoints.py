@@ -53,9 +53,9 @@ def trained(make_trainer: Callable[..., Trainer]) -> Train:
     def train(
         *, best: tuple[int, ...] = (), keep_every: int | None = None, start: str = "hub/name", **args: Any
     ) -> Any:
-        resume = args.pop("resume", None)
+        resume, looks = args.pop("resume", None), args.pop("validate_steps", None)
         trainer = make_trainer(callbacks=[BestAt(*best)], **{**STEPS, **args})
-        KeepCheckpoints.install(trainer, start, keep_every)
+        KeepCheckpoints.install(trainer, start, keep_every, looks)
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 
@@ -131,7 +131,7 @@ def test_an_unfinished_checkpoint_and_other_folders_are_left_alone(make_trainer:
     persons = unfinished.with_name("checkpoint-old")  # no step, and so no checkpoint of the run
     persons.mkdir()
     (persons / "trainer_state.json").write_text("{}", encoding="utf-8")
-    KeepCheckpoints.install(trainer, "hub/name", None)
+    KeepCheckpoints.install(trainer, "hub/name")
     trainer.train()
     assert left(trainer) == [8, 2000]
     assert persons.is_dir()
@@ -146,7 +146,7 @@ def test_newest_means_written_last(make_trainer: Callable[..., Trainer]) -> None
     old.mkdir(parents=True)
     (old / "trainer_state.json").write_text("{}", encoding="utf-8")
     os.utime(old / "trainer_state.json", (1, 1))
-    KeepCheckpoints.install(trainer, "hub/name", None)
+    KeepCheckpoints.install(trainer, "hub/name")
     trainer.train()
     assert left(trainer) == [1, 2]
 
@@ -188,7 +188,10 @@ def test_the_size_of_a_checkpoint_is_counted_from_its_numbers() -> None:
     [
         ({"save_total_limit": 2}, 3),  # two, and the next one while it is written
         ({"save_total_limit": 1, "keep_every": 4}, 4),  # 4 and 8 too
-        ({"save_total_limit": 1, "best": (0,)}, 3),
+        ({"save_total_limit": 1, "validate_steps": 2}, 3),  # and the best
+        ({"save_total_limit": None, "save_steps": 4, "validate_steps": 3}, 4),  # 4 and 8; 3 and 6, should they be best
+        ({"save_total_limit": None, "save_strategy": "no", "validate_steps": 3}, 3),  # 3, 6 and the last
+        ({"save_total_limit": 1, "save_strategy": "no", "validate_steps": 3}, 1),
         ({"save_total_limit": None}, 8),
         ({"save_total_limit": 20}, 8),
         ({"save_total_limit": None, "save_strategy": "epoch"}, 2),

@@ -60,3 +60,22 @@ def test_the_manifest_names_the_seeds_and_the_machine(arguments: DataArguments, 
     assert manifest["machine"].keys() == {"system", "gpus", "cuda", "processes"}
     assert manifest["machine"]["processes"] == 1
     assert ("vllm" in manifest["versions"]) == (find_spec("vllm") is not None)
+
+
+def test_what_a_resumed_run_was_before_is_kept(arguments: DataArguments, tmp_path: Path) -> None:
+    def written(folder: str, rate: float, resumed_from: Path | None = None) -> dict:
+        training = SFTConfig(str(tmp_path / folder), learning_rate=rate, use_cpu=True)
+        resumed = resumed_from and str(resumed_from)
+        write_manifest(tmp_path / folder, CATALOG, "abc", arguments, training, resumed_from=resumed)
+        return json.loads((tmp_path / folder / "manifest.json").read_text(encoding="utf-8"))
+
+    rate = lambda manifest: manifest["config"]["SFTConfig"]["learning_rate"]  # noqa: E731
+    assert "earlier" not in written("run", 0.5)
+    second = written("run", 0.25, tmp_path / "run" / "checkpoint-2")
+    assert (rate(second), second["resumed_from"]) == (0.25, str(tmp_path / "run" / "checkpoint-2"))
+    assert [rate(part) for part in second["earlier"]] == [0.5]
+    third = written("elsewhere", 0.125, tmp_path / "run" / "checkpoint-4")
+    assert [rate(part) for part in third["earlier"]] == [0.5, 0.25]
+    assert "earlier" not in third["earlier"][1], "each part once"
+    assert third["earlier"][1]["resumed_from"] == second["resumed_from"]
+    assert written("fresh", 0.5, tmp_path / "unknown" / "checkpoint-2")["earlier"] == []
