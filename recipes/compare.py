@@ -14,7 +14,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
@@ -50,8 +50,11 @@ def main() -> None:
     parser.add_argument("--arm", metavar="i/n", help="run the i-th of n parts only, and report nothing")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time on this machine")
     parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--baseline", metavar="ARM", help="compare with this arm, whatever the grid says")
     args = parser.parse_args()
     grid = Grid.load(args.grid)
+    if args.baseline:
+        grid = grid.against(args.baseline)
     if not args.report:
         run_all(args.output, grid, grid.runs(args.arm), args.jobs)
     if args.arm is None:
@@ -210,7 +213,7 @@ def lists_needed(run: RunRecord, baseline: RunRecord) -> float:
 
 
 def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str], same_test: bool) -> None:
-    """Validation against lists and against time, hits at each rank, and the scores as bars."""
+    """Validation against lists and against time, returns and hits at each rank, and the scores as bars."""
     validated = all(len(run.scores) for runs in records.values() for run in runs.values())
     curves = [
         Curve(
@@ -222,12 +225,15 @@ def draw(folder: Path, records: BySeed, scores: BySeed, metrics: Sequence[str], 
         for label, axis in (("lists sampled", "lists"), ("seconds of training", "clock"))
         if validated
     ]
+    returns = {name: mean_of(run.returns for run in runs.values()) for name, runs in records.items()}
+    at_each = {name: (list(range(1, len(by_rank) + 1)), by_rank) for name, by_rank in returns.items()}
+    curves.append(Curve("Return at each rank of sampled lists, at the end", "rank in the list", "return", at_each))
     bars = {
         name: {metric: over_seeds(runs, metric, same_dialogues=same_test) for metric in metrics[:2]}
         for name, runs in scores.items()
     }
-    by_rank = {name: np.mean([run.hit_rate_by_rank for run in runs.values()], axis=0) for name, runs in scores.items()}
-    write_pictures(folder, systems=bars, curves=curves, hit_rates=by_rank, bars=metrics[:2])
+    hits = {name: mean_of(run.hit_rate_by_rank for run in runs.values()) for name, runs in scores.items()}
+    write_pictures(folder, systems=bars, curves=curves, hit_rates=hits, bars=metrics[:2])
 
 
 def mean_curve(runs: Sequence[RunRecord], axis: str) -> tuple[list[float], list[float]]:
@@ -237,27 +243,40 @@ def mean_curve(runs: Sequence[RunRecord], axis: str) -> tuple[list[float], list[
     return np.mean(x, axis=0).tolist(), np.mean(y, axis=0).tolist()
 
 
+def mean_of(rows: Iterable[Any]) -> list[float]:
+    """Mean over seeds of what there is of each rank, `(K,)`."""
+    return np.mean(list(rows), axis=0).tolist()
+
+
 def numbers(records: BySeed, scores: BySeed, grid: Grid) -> dict[str, Any]:
-    """All figures of the tables and curves, as JSON, small enough to keep; a list has `None` for a missing seed."""
+    """All figures of tables and pictures, as JSON, small enough to keep; a list has `None` for a missing seed.
+
+    In the first two metrics any two systems are compared; in the others each with the start and with the baseline.
+    """
     measure = partial(over_seeds, same_dialogues=grid.same_test)
     seeds = list(scores[START])
     systems: dict[str, dict[str, Any]] = {name: {} for name in scores}
     for name, runs in scores.items():
-        for metric in runs[next(iter(runs))].rows:
+        for place, metric in enumerate(runs[next(iter(runs))].rows):
             entry: dict[str, Any] = {"mean": measure(runs, metric).to_json()}
-            for other in dict.fromkeys((START, grid.baseline)):
+            for other in scores if place < 2 else (START, grid.baseline):
                 if other != name and other in scores and shared_seeds(runs, scores[other]):
                     entry[f"against {other}"] = measure(runs, metric, scores[other]).to_json()
             entry["by_seed"] = [round(float(runs[s].rows[metric].mean()), 4) if s in runs else None for s in seeds]
             systems[name][metric] = entry
-    validation = {name: [validations(runs[s]) if s in runs else None for s in seeds] for name, runs in records.items()}
-    sampled = {name: [dict(runs[s].sampled) if s in runs else None for s in seeds] for name, runs in records.items()}
-    return {"scores": systems, "validation": validation, "sampled": sampled}
+    ranks = {name: np.round(mean_of(run.hit_rate_by_rank for run in runs.values()), 4) for name, runs in scores.items()}
+    return {
+        "scores": systems,
+        "hits_by_rank": {name: row.tolist() for name, row in ranks.items()},
+        "training": {name: [training(runs[s]) if s in runs else None for s in seeds] for name, runs in records.items()},
+    }
 
 
-def validations(run: RunRecord) -> dict[str, Any]:
-    """What validation saw of a run, as JSON."""
-    return {"best_step": run.best_step, "lists": run.lists.tolist(), "scores": run.scores.tolist()}
+def training(run: RunRecord) -> dict[str, Any]:
+    """What was logged of a run, as JSON: its budget, what validation saw, and the sampled lists at its end."""
+    figures = {**vars(run), "sampled": dict(run.sampled)}
+    arrays = {name: value for name, value in figures.items() if isinstance(value, np.ndarray)}
+    return figures | {name: np.where(np.isnan(row), None, row).tolist() for name, row in arrays.items()}
 
 
 if __name__ == "__main__":

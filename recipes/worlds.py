@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from catalog import ItemReference
 from rankrl.data import load_dialogues, save_dialogues
 from rankrl.data.simulation import simulate
 from rankrl.run.grid import Start
+from rankrl.run.parser import load_yaml
 
 CONFIGS = Path(__file__).parent / "configs" / "demo"
 NUM_RANKS = 10
@@ -134,10 +136,12 @@ def run_recipe(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *
 def run_once(root: Path, name: str, command: Sequence[str]) -> None:
     """Run a command, on one thread unless told otherwise; its output goes to a log, a mark says that it has finished.
 
+    The mark holds the command and what its config says by then, so that a config that was edited is noticed.
+
     Raises:
         RuntimeError: if it fails, naming the log; or if something else has finished here under the same name.
     """
-    mark, line = root / "finished" / name, shlex.join(command[1:])
+    mark, line = root / "finished" / name, shlex.join(command[1:]) + config_mark(command)
     if mark.is_file():
         before = mark.read_text(encoding="utf-8")
         if before != line:
@@ -154,3 +158,12 @@ def run_once(root: Path, name: str, command: Sequence[str]) -> None:
     if status:
         raise RuntimeError(f"{' '.join(command)} stopped with {status}: see {root / f'{name}.log'}")
     mark.write_text(line, encoding="utf-8")
+
+
+def config_mark(command: Sequence[str]) -> str:
+    """A comment that is another one when the file after `--config`, or one that it builds on, says something else."""
+    if "--config" not in command:
+        return ""
+    values = load_yaml(command[list(command).index("--config") + 1])
+    text = json.dumps(values, sort_keys=True, default=str)
+    return f"  # config {hashlib.sha256(text.encode()).hexdigest()[:12]}"

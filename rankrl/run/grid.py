@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,8 @@ class Grid:
         missing = [name for name in ("arms", "seeds", "start", "config", "baseline") if not values.get(name)]
         if missing:
             raise ValueError(f"{path}: {', '.join(missing)}: missing or empty.")
-        arms = tuple(_arm(path, name, settings) for name, settings in values["arms"].items())
-        if values["baseline"] not in [arm.name for arm in arms]:
-            raise ValueError(
-                f"{path}: baseline is {values['baseline']!r}; expected one of the arms, "
-                f"{', '.join(arm.name for arm in arms)}."
-            )
-        return cls(
-            arms=arms,
+        grid = cls(
+            arms=tuple(_arm(path, name, settings) for name, settings in values["arms"].items()),
             seeds=tuple(values["seeds"]),
             start=_start(path, values["start"]),
             config=values["config"],
@@ -107,6 +101,21 @@ class Grid:
             baseline=values["baseline"],
             launch=values.get("launch"),
         )
+        try:
+            return grid.against(grid.baseline)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def against(self, baseline: str) -> Grid:
+        """The same grid, with another arm as the one that the others are compared with.
+
+        Raises:
+            ValueError: if it is no arm.
+        """
+        names = [arm.name for arm in self.arms]
+        if baseline not in names:
+            raise ValueError(f"baseline is {baseline!r}; expected one of the arms, {', '.join(names)}.")
+        return replace(self, baseline=baseline)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -117,7 +126,10 @@ class Grid:
     @property
     def facts(self) -> dict[str, Any]:
         """What was compared, as JSON."""
-        settings = {arm.name: {**self.settings, **arm.settings} for arm in self.arms}
+        settings = {
+            arm.name: {**self.settings, **arm.settings, **({} if arm.recipe == _RECIPE else {"recipe": arm.recipe})}
+            for arm in self.arms
+        }
         return {"config": self.config, "baseline": self.baseline, "arms": settings}
 
     @property

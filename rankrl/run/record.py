@@ -26,6 +26,8 @@ class RunRecord:
         clock: `(V,)` float64, seconds of training until then.
         scores: `(V,)` float64, what validation measured.
         sampled: what the log says of sampled lists, `key/group` such as `hit/1-5`: means over its last quarter.
+        returns: `(K,)` float64, what each rank of sampled lists earned over the last quarter; NaN at a rank that no list
+            had. Empty without `ranks_train.jsonl`.
     """
 
     lists_sampled: int
@@ -35,10 +37,11 @@ class RunRecord:
     clock: NDArray[np.float64]
     scores: NDArray[np.float64]
     sampled: Mapping[str, float]
+    returns: NDArray[np.float64]
 
     @classmethod
     def load(cls, folder: str | Path) -> RunRecord:
-        """Read `trainer_state.json` and, if there is one, `validation.json` of a run's folder.
+        """Read `trainer_state.json` and, where they are, `validation.json` and `ranks_train.jsonl` of a run's folder.
 
         Raises:
             ValueError: if the log does not say how many lists were sampled.
@@ -59,6 +62,7 @@ class RunRecord:
             clock=np.interp(at, steps, seconds),
             scores=np.array([look["mean"] for look in choice["validations"]], dtype=np.float64),
             sampled=_last_quarter([entry for entry in log if "hit/all" in entry]),
+            returns=_last_returns(Path(folder) / "ranks_train.jsonl"),
         )
 
 
@@ -78,3 +82,10 @@ def _last_quarter(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     late = log[len(log) * 3 // 4 :]
     keys = [key for key in log[-1] if "/" in key] if log else []
     return {key: float(np.mean([entry[key] for entry in late if key in entry])) for key in keys}
+
+
+def _last_returns(file: Path) -> NDArray[np.float64]:
+    """Means over the last quarter of what is written of each rank."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    rows = [row["return"] for line in lines if "return" in (row := json.loads(line))]
+    return np.array(rows[len(rows) * 3 // 4 :], dtype=np.float64).mean(axis=0) if rows else np.zeros(0)

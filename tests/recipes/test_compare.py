@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -98,7 +99,7 @@ def test_from_a_grid_to_a_table(
     assert "| ours | 2, 1 paired | " in printed.partition("| against start |")[0]
     figures = json.loads((output / "presets" / "comparison.json").read_text(encoding="utf-8"))
     assert [score is None for score in figures["scores"]["grpo"]["ndcg@3"]["by_seed"]] == [False, True]
-    assert [look is None for look in figures["validation"]["grpo"]] == [False, True]
+    assert [run is None for run in figures["training"]["grpo"]] == [False, True]
 
     ran.clear()
     call(grid, output, monkeypatch)
@@ -127,8 +128,19 @@ def test_from_a_grid_to_a_table(
     figures = json.loads((report / "comparison.json").read_text(encoding="utf-8"))
     assert figures["arms"]["grpo"]["preset"] == "grpo"
     assert len(figures["scores"]["ours"]["ndcg@3"]["by_seed"]) == 2
-    assert figures["validation"]["ours"][0]["lists"] == [0, 4, 8]
-    assert {path.name for path in report.glob("*.png")} >= {"final_scores.png"}
+    first = figures["training"]["ours"][0]
+    assert first["lists"] == [0, 4, 8]
+    assert len(first["clock"]) == len(first["scores"]) == len(first["returns"]) == 3
+    assert len(figures["hits_by_rank"]["start"]) == 3
+    by_rank = "return_at_each_rank_of_sampled_lists_at_the_end.png"
+    assert {path.name for path in report.glob("*.png")} >= {"final_scores.png", "hit_rate_by_rank.png", by_rank}
+
+    call(grid, output, monkeypatch, "--report", "--baseline", "ours")
+    printed = capsys.readouterr().out
+    assert "| against ours |" in printed
+    assert "| against grpo |" not in printed
+    with pytest.raises(ValueError, match="baseline is 'theirs'; expected one of the arms, ours, grpo"):
+        call(grid, output, monkeypatch, "--report", "--baseline", "theirs")
 
 
 def test_the_same_name_with_other_settings_is_refused(
@@ -141,6 +153,19 @@ def test_the_same_name_with_other_settings_is_refused(
     (root / "finished" / arm.name).write_text("-m recipes.rank_grpo --beta 7", encoding="utf-8")
     with pytest.raises(SystemExit, match="was made by other settings"):
         call(grid, tmp_path / "runs", monkeypatch, "--arm", "1/4")
+
+
+def test_a_config_that_was_edited_is_noticed(tmp_path: Path) -> None:
+    base, config = tmp_path / "base.yaml", tmp_path / "config.yaml"
+    base.write_text("beta: 0.1\n", encoding="utf-8")
+    config.write_text("base: base.yaml\nlearning_rate: 0.5\n", encoding="utf-8")
+    command = [sys.executable, "-c", "pass", "--config", str(config)]
+    worlds.run_once(tmp_path, "run", command)
+    config.write_text("# the same\nbase: base.yaml\nlearning_rate: 0.5\n", encoding="utf-8")
+    worlds.run_once(tmp_path, "run", command)
+    base.write_text("beta: 0.2\n", encoding="utf-8")
+    with pytest.raises(RuntimeError, match="was made by other settings"):
+        worlds.run_once(tmp_path, "run", command)
 
 
 def test_a_run_that_fails_names_its_log(tmp_path: Path) -> None:

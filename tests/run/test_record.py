@@ -40,9 +40,17 @@ def test_sampled_lists_are_those_of_the_last_quarter(tmp_path: Path) -> None:
     assert RunRecord.load(write(tmp_path, log)).sampled == {"hit/all": (7 / 8 + 1) / 2, "hit/1-5": 0.5}
 
 
+def test_returns_of_ranks_are_those_of_the_last_quarter(tmp_path: Path) -> None:
+    rows = [{"step": step, "return": [step / 8, 0.5, None]} for step in range(1, 9)] + [{"step": 9}]
+    (tmp_path / "ranks_train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    returns = RunRecord.load(write(tmp_path, LOG)).returns
+    assert returns[:2].tolist() == [(7 / 8 + 1) / 2, 0.5]
+    assert np.isnan(returns[2])
+
+
 def test_a_run_without_validation(tmp_path: Path) -> None:
     run = RunRecord.load(write(tmp_path, LOG))
-    assert (run.best_step, len(run.scores), run.lists_sampled) == (None, 0, 320)
+    assert (run.best_step, len(run.scores), run.lists_sampled, len(run.returns)) == (None, 0, 320, 0)
 
 
 def test_the_log_of_another_stage_is_refused(tmp_path: Path) -> None:
