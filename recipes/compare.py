@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from rankrl.evaluation import Curve, Scores, evaluate
 from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds, shared_seeds
@@ -275,8 +276,12 @@ def numbers(records: BySeed, scores: BySeed, grid: Grid) -> dict[str, Any]:
 def training(run: RunRecord) -> dict[str, Any]:
     """What was logged of a run, as JSON: its budget, what validation saw, and the sampled lists at its end."""
     figures = {**vars(run), "sampled": dict(run.sampled)}
-    arrays = {name: value for name, value in figures.items() if isinstance(value, np.ndarray)}
-    return figures | {name: np.where(np.isnan(row), None, row).tolist() for name, row in arrays.items()}
+    return {name: _numbers(value) if isinstance(value, np.ndarray) else value for name, value in figures.items()}
+
+
+def _numbers(row: NDArray[np.float64]) -> list[float | None]:
+    """JSON knows no NaN."""
+    return [None if np.isnan(value) else value for value in row.tolist()]
 
 
 if __name__ == "__main__":
