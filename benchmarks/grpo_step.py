@@ -52,7 +52,7 @@ PARTS: tuple[tuple[str, tuple[str, ...], Callable[[Iterable[float]], float]], ..
 )
 
 
-def run(size: int = 64, length: int = 80, steps: int = 4, rounds: int = 5) -> Iterator[Table]:
+def run(size: int = 128, length: int = 80, steps: int = 4, rounds: int = 5) -> Iterator[Table]:
     """Compares steps of `size` lists of `length` tokens: on the CPU with a tiny GPT-2, on a GPU with 0.5 B parameters.
 
     Args:

@@ -36,9 +36,15 @@ def tiny(name: str, *arguments: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The directory of real data sets: `RANKRL_DATA`, else `shared/data` beside the repository."""
-    directory = Path(os.environ.get("RANKRL_DATA", REPOSITORY.parent / "shared" / "data"))
+    """The directory of real data sets: `RANKRL_DATA`, else `shared/data` beside the repository.
+
+    They cannot be in the repository, so a test is skipped where nobody says where they are; not where somebody does.
+    """
+    named = os.environ.get("RANKRL_DATA")
+    directory = Path(named or REPOSITORY.parent / "shared" / "data")
     if not directory.is_dir():
+        if named:
+            pytest.fail(f"RANKRL_DATA is {named}, and there is no such directory")
         pytest.skip(f"no real data in {directory}; set RANKRL_DATA to the directory that holds redial/, inspired/, ...")
     return directory
 
