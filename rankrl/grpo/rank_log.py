@@ -35,6 +35,7 @@ class RankLog:
                 self.groups[f"{first}-{last}"] = slice(first - 1, last)
         self._sums: dict[str, np.ndarray] = {}
         self._counts: dict[str, np.ndarray] = {}
+        self._lengths: list[float] = []
         self._trimmed = False
 
     def add(self, name: str, sums: np.ndarray, counts: np.ndarray) -> None:
@@ -50,6 +51,7 @@ class RankLog:
 
     def add_lists(self, lists: Lists, returns: Tensor, informative: Tensor) -> None:
         """Add what the lists of all processes earn, `(N, K)`, where they differ, `(P, K)`, and what the reward saw."""
+        self._lengths += lists.lengths.tolist()
         scored = ~returns.isnan()
         self.add_values("informative", informative.cpu())
         self.add_values("return", returns.nan_to_num(0.0).cpu(), scored.cpu())
@@ -63,8 +65,11 @@ class RankLog:
         self.add_values("reward_augmented", seen.augmented)
 
     def grouped(self) -> dict[str, float]:
-        """Mean of each metric over all ranks, ranks 1-5, 6-10 and 11-K; groups without a value are left out."""
-        means = {}
+        """Mean of each metric over all ranks, ranks 1-5, 6-10 and 11-K; groups without a value are left out.
+
+        `list_length` is the mean over lists of how many lines they have.
+        """
+        means = {"list_length": float(np.mean(self._lengths))} if self._lengths else {}
         for name, sums in self._sums.items():
             for group, ranks in self.groups.items():
                 if count := self._counts[name][ranks].sum():
@@ -82,6 +87,7 @@ class RankLog:
         """Forget everything: the next logging step begins."""
         self._sums.clear()
         self._counts.clear()
+        self._lengths.clear()
 
     def write(self, path: Path, step: int) -> None:
         """Append the vectors as one JSON line; the first time, drop later steps that a resumed run has left."""

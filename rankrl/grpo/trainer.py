@@ -327,7 +327,6 @@ class RankGRPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         if mode == "train":
             self._lists_sampled += len(lists.lengths)
-        self._metrics[mode]["list_length"].append(lists.lengths.float().mean().item())
         summed = weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks))
         self._rank_logs[mode].add_lists(lists, summed, informative)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from rankrl.grpo import Lists
 from rankrl.grpo.rank_log import RankLog
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import LISTS, train_on
@@ -103,3 +104,20 @@ def test_the_file_goes_on_after_half_a_line(tmp_path: Path) -> None:
         {"step": 1},
         {"step": 2, "hit": [1.0]},
     ]
+
+
+def test_the_length_of_lists_is_a_mean_over_lists_not_over_batches() -> None:
+    def lists(lengths: list[int]) -> Lists:
+        units = torch.arange(NUM_RANKS) < torch.tensor(lengths)[:, None]
+        size = len(lengths)
+        return Lists(
+            torch.zeros(size, NUM_RANKS, 1), torch.zeros(size, 1), units, torch.zeros(size, dtype=int), 2, None
+        )
+
+    log = RankLog(NUM_RANKS)
+    for batch in ([3, 3, 3, 3, 3, 3], [1, 1]):  # a batch, and a refill
+        seen = lists(batch)
+        log.add_lists(seen, seen.rewards[:, :, 0], torch.ones(len(batch) // 2, NUM_RANKS))
+    assert log.grouped()["list_length"] == 20 / 8
+    log.clear()
+    assert "list_length" not in log.grouped()
