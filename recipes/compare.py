@@ -34,7 +34,7 @@ from rankrl.run.grid import Arm, Grid, Start, flags
 from rankrl.run.manifest import versions
 from rankrl.run.record import RunRecord
 from rankrl.run.start import read_data
-from recipes.worlds import run_once
+from recipes.once import is_made, require_same, run_once
 
 START = "start"  # the model that all arms of a seed start from, as a line of the tables
 
@@ -84,6 +84,13 @@ def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:
     """Train one arm with one seed, and let the checkpoint that validation chose write lists for the test dialogues."""
     root = output / f"seed{seed}"
     start = prepare(root, grid, seed)
+    run_once(root, arm.name, arm_command(root, start, grid, seed, arm), made_from=mark_of(start.model_name_or_path))
+    best = root / arm.name / "best"
+    write_lists(root, start, grid, arm.name, best if best.exists() else root / arm.name)
+
+
+def arm_command(root: Path, start: Start, grid: Grid, seed: int, arm: Arm) -> list[str]:
+    """What trains the arm. One arm is one command, whichever grid names it."""
     settings = {
         "catalog": start.catalog,
         "dialogues": start.dialogues,
@@ -96,10 +103,12 @@ def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:
         "resume_from_checkpoint": "latest",
     }
     launch = shlex.split(grid.launch) if grid.launch else [sys.executable]
-    ordered = dict(sorted(settings.items()))  # one arm is one command, whichever grid names it
-    run_once(root, arm.name, [*launch, "-m", arm.recipe, "--config", grid.config, *flags(ordered)])
-    best = root / arm.name / "best"
-    write_lists(root, start, grid, arm.name, best if best.exists() else root / arm.name)
+    return [*launch, "-m", arm.recipe, "--config", grid.config, *flags(dict(sorted(settings.items())))]
+
+
+def mark_of(model: str) -> Path:
+    """What says that a run has made this model, if one of ours did."""
+    return Path(model).parent / "finished" / Path(model).name
 
 
 def prepare(root: Path, grid: Grid, seed: int) -> Start:
@@ -115,7 +124,8 @@ def write_lists(root: Path, start: Start, grid: Grid, name: str, model: Path) ->
     """Greedy lists of a model for the test dialogues, in `NAME.json`."""
     where = {"catalog": start.catalog, "dialogues": start.test, "model_name_or_path": str(model)}
     words = flags({**where, "output": str(root / f"{name}.json"), **grid.reading})
-    run_once(root, f"{name}.lists", [sys.executable, "-m", "recipes.evaluate", *words])
+    made_from = mark_of(start.model_name_or_path) if name == START else root / "finished" / name
+    run_once(root, f"{name}.lists", [sys.executable, "-m", "recipes.evaluate", *words], made_from=made_from)
 
 
 # ---- Report ----------------------------------------------------------------------------------------------------------
@@ -133,6 +143,10 @@ def report(output: Path, folder: Path, grid: Grid) -> None:
     seeds = [seed for seed in grid.seeds if any(seed in of_arm for of_arm in done.values())]
     roots = {seed: output / f"seed{seed}" for seed in seeds}
     starts = {seed: grid.start_of(root, seed) for seed, root in roots.items()}
+    for arm in grid.arms:
+        for seed in done.get(arm.name, ()):
+            command = arm_command(roots[seed], starts[seed], grid, seed, arm)
+            require_same(roots[seed], arm.name, command, made_from=mark_of(starts[seed].model_name_or_path))
     scores = {
         name: {seed: score(roots[seed], starts[seed], grid, name) for seed in of_arm}
         for name, of_arm in {START: seeds, **done}.items()
@@ -158,7 +172,8 @@ def report(output: Path, folder: Path, grid: Grid) -> None:
 
 def finished(output: Path, seed: int, arm: Arm) -> bool:
     """Has the arm trained with this seed, and written its lists?"""
-    return (output / f"seed{seed}" / "finished" / f"{arm.name}.lists").is_file()
+    root = output / f"seed{seed}"
+    return is_made(root, arm.name) and is_made(root, f"{arm.name}.lists", made_from=root / "finished" / arm.name)
 
 
 def score(root: Path, start: Start, grid: Grid, name: str) -> Scores:
@@ -184,10 +199,10 @@ def budget_table(records: BySeed, baseline: str) -> list[str]:
     best = records.get(baseline, {})
     for name, by_seed in records.items():
         runs = list(by_seed.values())
-        sampled = sorted({f"{run.lists_sampled:,}" for run in runs})
+        sampled = sorted({run.lists_sampled for run in runs})
         needed = [lists_needed(by_seed[seed], best[seed]) for seed in shared_seeds(by_seed, best)]
         cells = [
-            " to ".join({sampled[0]: 0, sampled[-1]: 0}),
+            " to ".join(f"{number:,}" for number in dict.fromkeys((sampled[0], sampled[-1]))),
             f"{np.mean([run.seconds for run in runs]):.0f}",
             f"{np.mean([len(run.scores) for run in runs]):.0f}",
             " ".join(str(run.best_step) for run in runs),

@@ -30,7 +30,8 @@ from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
 from rankrl.run.manifest import versions
 from recipes.evaluate import score_popularity, to_json
-from recipes.worlds import CONFIGS, KEEP_MEMORY, NUM_RANKS, write_world
+from recipes.once import KEEP_MEMORY
+from recipes.worlds import CONFIGS, NUM_RANKS, write_world
 
 STEPS = ("teacher as is", "remap", "+ reflect", "+ adjust")  # rows of the demonstrations' card
 WRITTEN_LAST = ("trainer_state.json", "metrics.json")  # of a stage that trains, of demonstrations

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +15,7 @@ from catalog import ItemReference
 from rankrl.data import load_dialogues, save_dialogues
 from rankrl.data.simulation import simulate
 from rankrl.run.grid import Start
-from rankrl.run.parser import load_yaml
+from recipes.once import run_once
 
 CONFIGS = Path(__file__).parent / "configs" / "demo"
 NUM_RANKS = 10
@@ -32,8 +28,6 @@ _SUBTITLE = (  # one word of each column, in this order
     ("a Loud", "a Gentle", "an Unexpected", "a Final"),
     ("End", "Journey", "Silence", "Reunion", "Winter"),
 )
-# glibc gives large blocks back to the system at once; a step on the CPU then spends half of its time on page faults.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 
 
 def demo_world(root: Path, seed: int) -> Start:
@@ -44,22 +38,22 @@ def demo_world(root: Path, seed: int) -> Start:
 
 
 def uneven_world(root: Path, seed: int) -> Start:
-    """A world whose films have titles of very uneven length: every second one, drawn at random, has a long subtitle."""
-    plain, data = root / "plain", root / "data"
-    write_world(plain / "data", seed)
-    demonstrate(plain, seed, plain / "data" / "train.jsonl")
-    learned = data / "demonstrations.jsonl"
+    """The demo's world with titles of very uneven length: every second film, drawn at random, has a long subtitle."""
+    write_world(root / "data", seed)
+    demonstrate(root, seed, root / "data" / "train.jsonl")
+    uneven = root / "uneven"
+    data, learned = uneven / "data", uneven / "data" / "demonstrations.jsonl"
     if not learned.is_file():
-        films = [json.loads(line) for line in (plain / "data" / "catalog.jsonl").read_text("utf-8").splitlines()]
+        films = [json.loads(line) for line in (root / "data" / "catalog.jsonl").read_text("utf-8").splitlines()]
         titles = uneven_titles(films, np.random.default_rng(seed))
         data.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps({**film, "title": titles[film["id"]]}, ensure_ascii=False) + "\n" for film in films]
         (data / "catalog.jsonl").write_text("".join(lines), encoding="utf-8")
         for split in ("train", "validation", "test"):
-            retitle(plain / "data" / f"{split}.jsonl", data / f"{split}.jsonl", films, titles)
-        retitle(plain / "demonstrations" / "demonstrations.jsonl", learned, films, titles)
-    run_recipe(root, "sft", "sft", learned, seed, "--tiny_context", "448")
-    return world_of(root)
+            retitle(root / "data" / f"{split}.jsonl", data / f"{split}.jsonl", films, titles)
+        retitle(root / "demonstrations" / "demonstrations.jsonl", learned, films, titles)
+    run_recipe(uneven, "sft", "sft", learned, seed, "--tiny_context", "448")
+    return world_of(uneven)
 
 
 def uneven_titles(films: Sequence[Mapping[str, str]], rng: np.random.Generator) -> dict[str, str]:
@@ -131,39 +125,3 @@ def run_recipe(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *
     settings = ("--config", str(CONFIGS / f"{recipe}.yaml"), "--catalog", str(root / "data" / "catalog.jsonl"))
     where = ("--dialogues", str(dialogues), "--output_dir", str(root / name), "--seed", str(seed))
     run_once(root, name, [sys.executable, "-m", f"recipes.{recipe}", *settings, *where, *flags])
-
-
-def run_once(root: Path, name: str, command: Sequence[str]) -> None:
-    """Run a command, on one thread unless told otherwise; its output goes to a log, a mark says that it has finished.
-
-    The mark holds the command and what its config says by then, so that a config that was edited is noticed.
-
-    Raises:
-        RuntimeError: if it fails, naming the log; or if something else has finished here under the same name.
-    """
-    mark, line = root / "finished" / name, shlex.join(command[1:]) + config_mark(command)
-    if mark.is_file():
-        before = mark.read_text(encoding="utf-8")
-        if before != line:
-            raise RuntimeError(
-                f"{root / name} was made by other settings:\n  then: {before}\n  now:  {line}\n"
-                f"Name the arm or the output folder differently, or delete {mark} and {root / name} to make it anew."
-            )
-        return
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{root.name}: {name}", flush=True)
-    environment = {**KEEP_MEMORY, "OMP_NUM_THREADS": "1", **os.environ}
-    with (root / f"{name}.log").open("w", encoding="utf-8") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
-    if status:
-        raise RuntimeError(f"{' '.join(command)} stopped with {status}: see {root / f'{name}.log'}")
-    mark.write_text(line, encoding="utf-8")
-
-
-def config_mark(command: Sequence[str]) -> str:
-    """A comment that is another one when the file after `--config`, or one that it builds on, says something else."""
-    if "--config" not in command:
-        return ""
-    values = load_yaml(command[list(command).index("--config") + 1])
-    text = json.dumps(values, sort_keys=True, default=str)
-    return f"  # config {hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -12,7 +12,7 @@ from trl import GRPOConfig
 from rankrl.grpo.advantages import SCALES
 from rankrl.grpo.objective import RATIOS
 from rankrl.grpo.presets import PRESET_FIELDS, resolve_preset
-from rankrl.grpo.trl_options import VLLM_MODES, hand_over_to_trl, one_of, refuse_trls_options
+from rankrl.grpo.trl_options import VLLM_MODES, WITHOUT_CLIPPING, hand_over_to_trl, one_of, refuse_trls_options
 
 ADVANTAGES = ("rank", "sequence")
 AGGREGATIONS = ("rank", "token", "trl")
@@ -80,7 +80,8 @@ class RankGRPOConfig(GRPOConfig):
             rank at least. A batch that is filled holds at least this share of informative cells.
         max_lists (`int`, *optional*):
             Training ends when so many lists were sampled, over all processes, and every update on them was made; or
-            with `max_steps`, if that comes first. The way to compare arms that sample more lists in a step (dynamic
+            with `max_steps`, if that comes first. What changes over the course of training (learning rates, the weight
+            of labels) takes `max_steps` for its end. The way to compare arms that sample more lists in a step (dynamic
             sampling) with arms that do not.
         scale_rewards (`str`, *by the preset* [`"group"`]):
             What centred returns are divided by: `"group"`, the deviation of each (prompt, rank) cell; `"batch"`, that
@@ -153,8 +154,15 @@ class RankGRPOConfig(GRPOConfig):
         given = {name: getattr(self, name) for name in PRESET_FIELDS}
         given["scale_rewards"] = spelt_by_trl.get(given["scale_rewards"], given["scale_rewards"])
         self.preset, values = resolve_preset(self.preset, given)
+        self._refuse_clipping_that_is_none(values, [name for name, value in given.items() if value is not None])
         for name, value in values.items():
             setattr(self, name, value)
+
+    @staticmethod
+    def _refuse_clipping_that_is_none(values: dict[str, Any], given: list[str]) -> None:
+        loss = values["loss_type"] if values["aggregation"] == "trl" else None
+        if ignored := [name for name in WITHOUT_CLIPPING.get(loss, ()) if name in given]:
+            raise ValueError(f"{', '.join(ignored)}: loss_type {loss!r} does not clip by it. Leave it out.")
 
     def _check_numbers(self) -> None:
         if not isinstance(self.num_ranks, int) or self.num_ranks < 1:
@@ -207,13 +215,22 @@ class RankGRPOConfig(GRPOConfig):
                 f"num_generations is {self.num_generations}; expected at least 2: the lists of a prompt are compared "
                 "with each other."
             )
+        if self.num_generations_eval is not None and self.num_generations_eval < 2:
+            raise ValueError(
+                f"num_generations_eval is {self.num_generations_eval}; expected at least 2: in evaluation, too, the "
+                "lists of a prompt are compared with each other. Validation (docs/rank_grpo.md) needs one greedy list."
+            )
         steps = self.steps_per_generation or self.gradient_accumulation_steps
         batch = self.generation_batch_size or self.per_device_train_batch_size * processes * steps
+        made_of = (
+            f"per_device_train_batch_size {self.per_device_train_batch_size} x {processes} processes x {steps} steps"
+        )
+        if self.generation_batch_size:
+            made_of = "generation_batch_size"
         if batch % self.num_generations:
             raise ValueError(
                 f"num_generations is {self.num_generations}, which does not divide the {batch} lists of a generation "
-                f"(per_device_train_batch_size {self.per_device_train_batch_size} x {processes} processes x "
-                f"{steps} steps): some prompt would be left with an incomplete group. Choose num_generations among "
+                f"({made_of}): some prompt would be left with an incomplete group. Choose num_generations among "
                 f"{[n for n in range(2, batch + 1) if batch % n == 0][:8]}, or change the batch."
             )
 
@@ -240,10 +257,17 @@ class RankGRPOConfig(GRPOConfig):
 
     def _warn_of_what_is_hardly_meant(self) -> None:
         """Name what is known to make no difference, or not the one that is meant (the tests prove each identity)."""
-        on_policy = self.num_iterations == 1 and self.gradient_accumulation_steps % self.steps_per_generation == 0
+        generation = self.steps_per_generation * self.num_iterations
+        on_policy = self.gradient_accumulation_steps % generation == 0
         penalties = (self.early_stop_penalty, self.overflow_penalty, self.repeat_penalty, self.end_of_list_bonus)
         plain_grpo = self.loss_type == "grpo" and not any(penalties) and not self.use_bias_correction_kl
-        because = "num_iterations is 1 and a generation has one optimizer step, so every ratio is 1"
+        because = "all updates on a generation are made in one optimizer step, so every ratio is 1"
+        if on_policy and self.num_iterations > 1:
+            self._warn(
+                f"num_iterations={self.num_iterations} has no effect but that each step trains on a "
+                f"{self.num_iterations}th of the lists, {self.num_iterations} times: {because}. For updates of their "
+                f"own set steps_per_generation to gradient_accumulation_steps, {self.gradient_accumulation_steps}."
+            )
         if self.ratio == "sequence" and self.advantage == "rank":
             self._warn(
                 "advantage='rank' with ratio='sequence': one ratio moves all tokens of a list alike, so the credit of "
@@ -253,15 +277,26 @@ class RankGRPOConfig(GRPOConfig):
             self._warn(f"ratio='token' has the gradient of ratio='rank' here: {because}.")
         elif on_policy and self.ratio == "sequence" and plain_grpo:
             self._warn(f"ratio='sequence' (GSPO) has the gradient of ratio='token' (GRPO) here: {because}.")
-        accumulation, generation = self.gradient_accumulation_steps, self.steps_per_generation
-        if generation > accumulation:
+        accumulation, steps = self.gradient_accumulation_steps, self.steps_per_generation
+        if steps > accumulation:
             self._warn(
-                f"steps_per_generation={generation} with gradient_accumulation_steps={accumulation}: each generation "
+                f"steps_per_generation={steps} with gradient_accumulation_steps={accumulation}: each generation "
                 "is trained on over several optimizer steps, all but the first off-policy. If that is not meant, set "
                 f"steps_per_generation to {accumulation} or a divisor of it."
             )
         if self.kl_cells == "informative" and not self.beta:
             self._warn("kl_cells='informative' with beta=0: there is no KL term to leave anything out of.")
+        if self.dynamic_sampling_share and not self.dynamic_sampling_rounds:
+            self._warn(
+                f"dynamic_sampling_share={self.dynamic_sampling_share} with dynamic_sampling_rounds=0: no further "
+                "prompts are drawn, whatever the share."
+            )
+        if self.max_lists and self.lr_scheduler_type not in ("constant", "constant_with_warmup"):
+            self._warn(
+                f"max_lists={self.max_lists} with lr_scheduler_type={str(self.lr_scheduler_type)!r}: the rate falls "
+                "over max_steps, and a run that ends before by its lists never sees the end of it. Set it to "
+                "'constant', or max_steps to what the lists come to."
+            )
         parts = self.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1"))
         if self.loss_type == "bnpo" and parts > 1:
             self._warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from rankrl.rewards import RankReward, RankScores
 class RankedRewards:
     """Wraps a reward function so that what it says of each rank is kept, while TRL gets one float a list.
 
-    That float is what `RankReward` says a whole list is worth, or the sum of what another function says of its ranks:
-    also one that takes its rewards from `RankReward` and changes them, so that list and ranks are on one scale.
+    That float is what a list is worth where whole lists are compared. `RankReward` says it; of a subclass that changes
+    its rewards it is the first return where that counts later hits too (at the first rank it is the DCG), and else the
+    sum over ranks, as for any other function. Such a one may return one float a list instead, and choose.
 
     Args:
         function: returns, for each completion, K floats, one float, or `None` (no score).
@@ -55,9 +57,18 @@ class RankedRewards:
                 )
         self._refuse_nan([row for row, reward in zip(rows, rewards, strict=True) if reward is not None])
         self.values = np.stack(rows)
-        its_own = isinstance(self.function, RankReward) and type(self.function).__call__ is RankReward.__call__
-        totals = self.scores.lists if its_own and self.scores else self.values.sum(1)
+        totals = self._worth(self.values)
         return [None if r is None else float(total) for total, r in zip(totals, rewards, strict=True)]
+
+    def _worth(self, values: np.ndarray) -> np.ndarray:
+        reward = self.function
+        if not isinstance(reward, RankReward):
+            return values.sum(1)
+        if type(reward).__call__ is RankReward.__call__ and self.scores:
+            return self.scores.lists
+        # A return that looks ahead counts a late hit at all ranks before it: their sum would prefer late hits.
+        looks_ahead = reward.kind == "log" or np.isfinite(reward.gamma)
+        return values[:, 0] if looks_ahead else values.sum(1)
 
     def _refuse_nan(self, rows: list) -> None:
         if rows and not np.isfinite(np.asarray(rows, dtype=np.float64)).all():
@@ -71,8 +82,17 @@ def keep_what_is_said_of_ranks(functions: Any, num_ranks: int) -> list[Any]:
     """One reward function or several as TRL takes them, each that is called with texts wrapped in `RankedRewards`.
 
     Reward models (by name or as modules) are TRL's to run; they give one float a list.
+
+    Raises:
+        ValueError: for an asynchronous function.
     """
     functions = functions if isinstance(functions, list) else [functions]
+    for function in functions:
+        if iscoroutinefunction(function) or iscoroutinefunction(getattr(type(function), "__call__")):  # noqa: B004, B009
+            raise ValueError(
+                f"the reward function {getattr(function, '__name__', function)!r} is asynchronous, and what it says of "
+                "ranks is read when it is called. Give a plain function, which may run its coroutines by asyncio.run."
+            )
     return [f if isinstance(f, str | torch.nn.Module) else RankedRewards(f, num_ranks) for f in functions]
 
 

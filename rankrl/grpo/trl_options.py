@@ -117,6 +117,11 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "sapo": ("sapo_temperature_neg", "sapo_temperature_pos"),
     "vespo": ("vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg"),
 }
+# Those that do not clip the ratio, or not on that side.
+WITHOUT_CLIPPING: dict[str | None, tuple[str, ...]] = {
+    "cispo": ("epsilon",),
+    **dict.fromkeys(("sapo", "vespo"), ("epsilon", "epsilon_high")),
+}
 _WITHOUT_DELTA = ("cispo", "sapo", "vespo")
 # TRL looks at it after the first lists only.
 VLLM_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")

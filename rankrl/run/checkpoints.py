@@ -116,12 +116,12 @@ class KeepCheckpoints(TrainerCallback):
     def _most_at_once(self, args: Any, state: Any) -> int:
         """How many checkpoints lie on disk at a time, at most; one more while the next is being written."""
         every = {"no": 0.0, "steps": state.save_steps, "epoch": state.max_steps / state.num_train_epochs}
-        scheduled = _steps(every[args.save_strategy], state.max_steps)
+        saved = _steps(every[args.save_strategy], state.max_steps) | _steps(self.validate_steps or 0, state.max_steps)
         if self.newest is None:
-            return len(scheduled | _steps(self.validate_steps or 0, state.max_steps))
+            return len(saved)
         multiples = state.max_steps // self.keep_every if self.keep_every else 0
-        best = self.validate_steps is not None
-        return min(len(scheduled), self.newest + multiples + 1) + best
+        best, next_one = self.validate_steps is not None, 1
+        return min(len(saved), self.newest + multiples + best + next_one)
 
 
 def _steps(every: float, last: int) -> set[int]:

@@ -6,16 +6,19 @@ step and its checkpoint take longer, `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` in the env
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import distributed
 from transformers import Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from rankrl.run.faults import GO_ON, ProcessLostError, explain_faults
 
@@ -95,13 +98,16 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
     watcher.listen()
     try:
         with explain_faults(trainer.args):
+            trained = True
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
             except NothingLeftToTrainError:
+                trained = False
                 logger.info("nothing is left to train: %s is the end of the run", checkpoint)
             if not watcher.stopping:  # an unfinished stage must not look finished
                 trainer.save_model()
-                trainer.save_state()
+                if trained or not _is_written(trainer):
+                    trainer.save_state()
     except ProcessLostError:  # the launcher's signal is on its way: this process first says why it ends
         watcher.afterwards[signal.SIGTERM] = signal.SIG_IGN
         raise
@@ -114,3 +120,9 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
     trainer.accelerator.wait_for_everyone()
     if watcher.stopping:
         sys.exit(128 + watcher.stopping)
+
+
+def _is_written(trainer: Trainer) -> bool:
+    """Is the end of the run written down already? That holds the closing lines of the log; its checkpoint does not."""
+    file = Path(trainer.args.output_dir) / TRAINER_STATE_NAME
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["global_step"] == trainer.state.global_step

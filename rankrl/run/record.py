@@ -26,8 +26,8 @@ class RunRecord:
         clock: `(V,)` float64, seconds of training until then.
         scores: `(V,)` float64, what validation measured.
         sampled: what the log says of sampled lists, `key/group` such as `hit/1-5`: means over its last quarter.
-        returns: `(K,)` float64, what each rank of sampled lists earned over the last quarter; NaN where no list had the
-            rank, empty without `ranks_train.jsonl`.
+        returns: `(K,)` float64, what each rank of sampled lists earned over the last quarter; NaN where no list was
+            scored, empty without `ranks_train.jsonl`.
     """
 
     lists_sampled: int

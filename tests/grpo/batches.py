@@ -32,6 +32,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "one group for all processes": {"preset": "rank_grpo", "num_generations": 8, "ratio": "rank"},
     "scaled by the batch": {"preset": "rank_grpo", "scale_rewards": "batch"},
     "tokens weigh alike": {"preset": "custom", "aggregation": "token"},
+    "each reward by itself": {"preset": "rank_grpo", "multi_objective_aggregation": "normalize_then_sum"},
+    "no KL where lists are alike": {"preset": "rank_grpo", "kl_cells": "informative"},
+    "without cut lists": {"preset": "rank_grpo", "mask_truncated_completions": True},
     "grpo": {"preset": "grpo"},
 }
 

@@ -1,5 +1,7 @@
 """Every setting out of its range is an error that says what to use."""
 
+from typing import Any
+
 import pytest
 
 from rankrl.grpo import RankGRPOConfig
@@ -82,3 +84,50 @@ def test_lists_that_grow_old_are_warned_of() -> None:
 def test_leaving_cells_out_of_no_kl_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="there is no KL term to leave anything out of"):
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], kl_cells="informative", beta=0.0)
+
+
+PLAIN = {"use_cpu": True, "bf16": False, "report_to": []}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"gradient_accumulation_steps": 4, "num_iterations": 2, "steps_per_generation": 2},
+            "num_iterations=2 has no eff",
+        ),
+        ({"dynamic_sampling_share": 0.3}, "no further prompts are drawn, whatever the share"),
+        ({"max_lists": 80, "lr_scheduler_type": "linear"}, "the rate falls over max_steps"),
+    ],
+)
+def test_what_is_hardly_meant_is_said(settings: dict[str, Any], said: str) -> None:
+    with pytest.warns(UserWarning, match=said):
+        RankGRPOConfig("unused", **PLAIN, **settings)
+
+
+def test_updates_of_their_own_are_not_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    settings = {"gradient_accumulation_steps": 4, "num_iterations": 2, "max_lists": 80, "lr_scheduler_type": "constant"}
+    RankGRPOConfig("unused", **PLAIN, **settings)
+    assert not [warning for warning in recwarn if "num_iterations" in str(warning.message)]
+    assert not [warning for warning in recwarn if "max_lists" in str(warning.message)]
+
+
+def test_one_list_cannot_be_compared_in_evaluation_either() -> None:
+    with pytest.raises(ValueError, match="num_generations_eval is 1; expected at least 2"):
+        RankGRPOConfig("unused", **PLAIN, num_generations_eval=1)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "name"), [("cispo", "epsilon"), ("sapo", "epsilon"), ("sapo", "epsilon_high"), ("vespo", "epsilon")]
+)
+def test_a_clip_range_that_the_loss_ignores_is_refused(loss_type: str, name: str) -> None:
+    settings = {**PLAIN, "aggregation": "trl", "ratio": "token", "loss_type": loss_type}
+    settings |= {"epsilon_high": 5.0} if loss_type == "cispo" else {}
+    RankGRPOConfig("unused", **settings)
+    with pytest.raises(ValueError, match=f"{name}: loss_type '{loss_type}' does not clip by it"):
+        RankGRPOConfig("unused", **settings, **{name: 0.1})
+
+
+def test_a_batch_that_groups_do_not_divide_is_named_by_what_was_set() -> None:
+    with pytest.raises(ValueError, match=r"the 12 lists of a generation \(generation_batch_size\)"):
+        RankGRPOConfig("unused", **PLAIN, num_generations=8, generation_batch_size=12)

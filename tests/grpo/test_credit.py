@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log2
+from math import inf, log2
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,23 +32,50 @@ def lists_of(units: torch.Tensor, scores: RankScores | None = None) -> Lists:
     return Lists(nothing, nothing.sum(1), units[:, :num_ranks], units[:, num_ranks + 1 :].sum(1), 2, scores)
 
 
-def test_a_reward_that_changes_what_rank_reward_says_is_worth_what_it_says() -> None:
-    """`RankReward` knows what a list is worth; with ranks of another's making, the list would be on another scale."""
+class Tenfold(RankReward):
+    def __call__(self, **columns: Any) -> list[list[float]]:
+        return [[10 * value for value in row] for row in super().__call__(**columns)]
+
+
+@pytest.mark.parametrize(
+    ("family", "early", "late"),
+    [
+        ({"kind": "log"}, 1.0, 1 / log2(3)),  # DCG
+        ({"gamma": inf}, 1.0, 1.0),  # hits
+        ({"gamma": 2.0}, 1.0, 1.0),
+    ],
+)
+def test_a_list_is_worth_what_its_reward_says(family: dict[str, Any], early: float, late: float) -> None:
+    """Of one that changes what `RankReward` says: on the scale of its ranks, and a late hit no more than an early."""
     catalog = Catalog([("Heat", 1995), ("Up", 2009)])
-    columns = {"completions": ["Up (2009)\nHeat (1995)"], "ground_truth": [[("Heat", 1995)]]}
+    columns = {
+        "completions": ["Heat (1995)\nUp (2009)", "Up (2009)\nHeat (1995)"],
+        "ground_truth": [[("Heat", 1995)]] * 2,
+    }
+    plain, changed = (RankedRewards(kind(catalog, 2, **family), 2) for kind in (RankReward, Tenfold))
+    assert plain(**columns) == pytest.approx([early, late])
+    first, second = changed(**columns)
+    assert first == pytest.approx(10 * early)
+    assert first >= second
+    assert changed.scores is not None, "the log sees hits and repeats all the same"
 
-    class Tenfold(RankReward):
-        def __call__(self, **columns: Any) -> list[list[float]]:
-            return [[10 * value for value in row] for row in super().__call__(**columns)]
 
-    class Renamed(RankReward):
-        pass
+def test_the_list_of_another_function_is_worth_the_sum_of_its_ranks() -> None:
+    assert RankedRewards(lambda completions: [[1.0, 0.5]], 2)(completions=["a"]) == [1.5]
+    assert RankedRewards(lambda completions: [7.0], 2)(completions=["a"]) == [7.0]
 
-    for kind, worth in ((RankReward, 1 / log2(3)), (Renamed, 1 / log2(3)), (Tenfold, 20 / log2(3))):
-        wrapped = RankedRewards(kind(catalog, 2, kind="log"), 2)
-        assert wrapped(**columns) == [pytest.approx(worth)], kind
-        assert wrapped.scores is not None, "the log sees hits and repeats all the same"
-    assert wrapped.values.tolist() == [pytest.approx([10 / log2(3)] * 2)], "rank 1 looks ahead to rank 2"
+
+def test_an_asynchronous_reward_is_refused(make_trainer: Any) -> None:
+    async def waits(completions: list[str], **_: Any) -> list[float]:
+        return [0.0] * len(completions)
+
+    class Waits:
+        async def __call__(self, completions: list[str], **_: Any) -> list[float]:
+            return [0.0] * len(completions)
+
+    for function in (waits, Waits()):
+        with pytest.raises(ValueError, match="is asynchronous, and what it says of ranks is read when it is called"):
+            make_trainer(reward_funcs=[function])
 
 
 def settings(**changes: float) -> Any:

@@ -13,6 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from catalog import Catalog
+from rankrl.grpo import Advantages, Lists, RankGRPOTrainer, Returns
 from rankrl.rewards import LabelSchedule, RankReward
 from rankrl.run.models import load_policy
 from tests.grpo.conftest import NUM_RANKS, TITLES, letters_reward
@@ -137,9 +138,18 @@ def test_an_unscored_list_carries_no_signal(make_trainer) -> None:
     def sometimes(completions: list[str], **columns) -> list:
         return [None if i == 0 else [0.0, float(i), 1.0] for i, _ in enumerate(completions)]
 
-    trainer = make_trainer(reward_funcs=sometimes, max_steps=1)
+    seen: list[Advantages] = []
+
+    class Watched(RankGRPOTrainer):
+        def advantages(self, lists: Lists, returns: Returns) -> Advantages:
+            seen.append(super().advantages(lists, returns))
+            return seen[-1]
+
+    trainer = make_trainer(trainer_class=Watched, reward_funcs=sometimes, max_steps=1)
     trainer.train()
     assert math.isfinite(first_log(trainer)["loss"])
+    credited = (seen[0].ranks.abs() > 0.1).tolist()
+    assert credited == [[False] * 3, [False] * 3, [False, True, False], [False, True, False]], "two lists of a prompt"
 
 
 @pytest.mark.parametrize(

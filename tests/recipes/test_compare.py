@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,7 @@ import yaml
 from catalog import Catalog
 from rankrl.data import load_dialogues, save_dialogues
 from rankrl.run.grid import Grid
-from recipes import compare, worlds
+from recipes import compare, once, worlds
 from tests.recipes.runs import SMALL, Files, run_command
 
 SAMPLED = "sampled lists, at the end"
@@ -69,7 +68,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(command[command.index("-m") + 1])
         return Finished()
 
-    monkeypatch.setattr(worlds.subprocess, "run", run_here)
+    monkeypatch.setattr(once.subprocess, "run", run_here)
     monkeypatch.setattr(compare, "ThreadPoolExecutor", MainThread)
     return names
 
@@ -155,28 +154,31 @@ def test_the_same_name_with_other_settings_is_refused(
         call(grid, tmp_path / "runs", monkeypatch, "--arm", "1/4")
 
 
-def test_a_config_that_was_edited_is_noticed(tmp_path: Path) -> None:
-    base, config = tmp_path / "base.yaml", tmp_path / "config.yaml"
-    base.write_text("beta: 0.1\n", encoding="utf-8")
-    config.write_text("base: base.yaml\nlearning_rate: 0.5\n", encoding="utf-8")
-    command = [sys.executable, "-c", "pass", "--config", str(config)]
-    worlds.run_once(tmp_path, "run", command)
-    config.write_text("# the same\nbase: base.yaml\nlearning_rate: 0.5\n", encoding="utf-8")
-    worlds.run_once(tmp_path, "run", command)
-    base.write_text("beta: 0.2\n", encoding="utf-8")
-    with pytest.raises(RuntimeError, match="was made by other settings"):
-        worlds.run_once(tmp_path, "run", command)
+def test_an_arm_that_is_made_anew_writes_its_lists_anew(
+    grid: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs" / "seed0"
+    call(grid, tmp_path / "runs", monkeypatch, "--arm", "1/4")
+    shutil.rmtree(root / "ours")
+    for state in ("started", "finished"):  # as the refusal advises
+        (root / state / "ours").unlink()
+    ran.clear()
+    call(grid, tmp_path / "runs", monkeypatch, "--arm", "1/4")
+    assert ran == ["recipes.rank_grpo", "recipes.evaluate"]
 
 
-def test_a_run_that_fails_names_its_log(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stopped with 2: see .*broken.log"):
-        worlds.run_once(tmp_path, "broken", ["python", "-c", "raise SystemExit(2)"])
-    assert not (tmp_path / "finished" / "broken").exists()
+def test_what_was_made_by_other_settings_is_not_reported(
+    grid: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(grid, tmp_path / "runs", monkeypatch, "--arm", "1/4")
+    grid.write_text(grid.read_text(encoding="utf-8").replace("learning_rate: 0.001", "learning_rate: 0.002"))
+    with pytest.raises(RuntimeError, match="ours was made by other settings"):
+        call(grid, tmp_path / "runs", monkeypatch, "--report")
 
 
 def test_the_worlds_of_the_demo_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    record: Callable[..., None] = lambda root, name, command: made.append(name)  # noqa: E731
+    record: Callable[..., None] = lambda root, name, command, **_: made.append(name)  # noqa: E731
     monkeypatch.setattr(worlds, "run_once", record)
     start = worlds.demo_world(tmp_path, 3)
     assert made == ["demonstrations", "sft"]
@@ -189,18 +191,21 @@ def test_the_worlds_of_the_demo_are_made_once(tmp_path: Path, monkeypatch: pytes
 def test_uneven_titles_change_nothing_but_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worlds, "TRAIN", 20)
     monkeypatch.setattr(worlds, "run_once", lambda *_: None)
-    plain = tmp_path / "plain"
-    worlds.write_world(plain / "data", 0, train=20, test=8)
-    (plain / "demonstrations").mkdir()
-    shutil.copy(plain / "data" / "train.jsonl", plain / "demonstrations" / "demonstrations.jsonl")
+    worlds.write_world(tmp_path / "data", 0, train=20, test=8)
+    (tmp_path / "demonstrations").mkdir()
+    shutil.copy(tmp_path / "data" / "train.jsonl", tmp_path / "demonstrations" / "demonstrations.jsonl")
+    untouched = (tmp_path / "data" / "catalog.jsonl").read_bytes()
     start = worlds.uneven_world(tmp_path, 0)
+    assert (tmp_path / "data" / "catalog.jsonl").read_bytes() == untouched, "other grids start from it"
 
-    catalog, before = Catalog.load(start.catalog), Catalog.load(plain / "data" / "catalog.jsonl")
+    catalog, before = Catalog.load(start.catalog), Catalog.load(tmp_path / "data" / "catalog.jsonl")
     longer = [len(new) - len(old) for new, old in zip(catalog.lines, before.lines, strict=True)]
     assert sum(gap > 30 for gap in longer) == len(catalog) // 2
     assert sum(gap == 0 for gap in longer) == len(catalog) - len(catalog) // 2
     for split in ("train", "test"):
-        rows, old_rows = (load_dialogues(folder / f"{split}.jsonl") for folder in (tmp_path / "data", plain / "data"))
+        rows, old_rows = (
+            load_dialogues(folder / f"{split}.jsonl") for folder in (tmp_path / "uneven" / "data", tmp_path / "data")
+        )
         for row, old in zip(rows, old_rows, strict=True):
             assert [catalog.resolve(item) for item in row.seen] == [before.resolve(item) for item in old.seen]
             assert [item.key for item in row.ground_truth] == [item.key for item in old.ground_truth]

@@ -191,7 +191,9 @@ def test_the_size_of_a_checkpoint_is_counted_from_its_numbers() -> None:
         ({"save_total_limit": 1, "validate_steps": 2}, 3),  # and the best
         ({"save_total_limit": None, "save_steps": 4, "validate_steps": 3}, 4),  # 4 and 8; 3 and 6, should they be best
         ({"save_total_limit": None, "save_strategy": "no", "validate_steps": 3}, 3),  # 3, 6 and the last
-        ({"save_total_limit": 1, "save_strategy": "no", "validate_steps": 3}, 1),
+        ({"save_total_limit": 1, "save_strategy": "no", "validate_steps": 3}, 3),  # the newest, the next, an older best
+        ({"save_total_limit": 5, "save_steps": 4, "validate_steps": 1}, 7),  # new bests are among the newest, too
+        ({"save_total_limit": 2, "save_steps": 8, "validate_steps": 4}, 2),
         ({"save_total_limit": None}, 8),
         ({"save_total_limit": 20}, 8),
         ({"save_total_limit": None, "save_strategy": "epoch"}, 2),

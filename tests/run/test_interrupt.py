@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -112,6 +113,8 @@ def test_a_run_at_its_end_is_not_trained_further(
     assert "nothing is left to train" in caplog.text
     assert again.state.global_step == 4
     assert again.model.weight.tolist() == first.model.weight.tolist()
+    state = json.loads((end.parent / "trainer_state.json").read_text(encoding="utf-8"))
+    assert state["log_history"] == first.state.log_history, "with what was logged after the last checkpoint"
     further = make_trainer(max_steps=5)
     train(further, str(end))
     assert further.state.global_step == 5, "more steps than before go on"
