@@ -77,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _limits(settings: argparse.Namespace) -> tuple[float, int, int | None]:
+    """Epochs, steps and lists after which a run ends; SFT writes none."""
+    return settings.num_train_epochs, settings.max_steps, getattr(settings, "max_lists", None)
+
+
 def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int:
     """Print the plan that the command line asks for; 1 if something in it would stop the run."""
     stage = options.stage or stage_of(options.config)
@@ -89,7 +94,7 @@ def plan(options: argparse.Namespace, flags: list[str], console: Console) -> int
     if options.gpu_memory:
         device = replace(device, memory=options.gpu_memory * 1e9)
     parts = memory(shape, setup, device)
-    steps = count_steps(setup, options.num_dialogues, settings.num_train_epochs, settings.max_steps)
+    steps = count_steps(setup, options.num_dialogues, *_limits(settings))
     found = findings(shape, setup, device, engine_length=getattr(settings, "vllm_max_model_length", None))
     usual = usual_lengths(setup, settings.num_ranks, options.mean_prompt, options.mean_list)
     tables = [memory_table(parts, device), run_table(shape, setup, usual, step_time(shape, usual, device), steps)]
@@ -111,7 +116,7 @@ def measured(
         probe = run_probe(setup.stage, options.config, [*flags, *model], steps_to_run(options.probe, cycle), launch)
     require_planned(probe, cluster)
     dialogues = options.num_dialogues or probe.dialogues
-    steps = count_steps(setup, dialogues, settings.num_train_epochs, settings.max_steps)
+    steps = count_steps(setup, dialogues, *_limits(settings))
     an_epoch = count_steps(setup, dialogues, 1.0)
     assert steps is not None  # the dialogues are known
     assert an_epoch is not None

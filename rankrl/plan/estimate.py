@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -215,13 +216,18 @@ def peak(parts: list[Part]) -> float:
     return held["always"] + max(held["update"], held["rollout"])
 
 
-def count_steps(setup: Setup, dialogues: int | None, epochs: float, max_steps: int = 0) -> int | None:
-    """Optimizer steps of the run; `None` where neither `max_steps` nor the number of dialogues says how long it is."""
-    if max_steps > 0:
-        return max_steps
-    if dialogues is None:
-        return None
-    return on_paper.optimizer_steps(dialogues, epochs, setup.lists_a_step, setup.generations, setup.uses)
+def count_steps(
+    setup: Setup, dialogues: int | None, epochs: float, max_steps: int = 0, max_lists: int | None = None
+) -> int | None:
+    """Optimizer steps of the run; `None` where nothing says how long it is: no limit, and no number of dialogues.
+
+    `max_lists` may end it before; that dynamic sampling comes there sooner is not foreseen.
+    """
+    steps = max_steps if max_steps > 0 else None
+    if steps is None and dialogues is not None:
+        steps = on_paper.optimizer_steps(dialogues, epochs, setup.lists_a_step, setup.generations, setup.uses)
+    by_lists = math.ceil(max_lists * setup.uses / setup.lists_a_step) if max_lists else None
+    return min((limit for limit in (steps, by_lists) if limit is not None), default=None)
 
 
 # ---- Time ------------------------------------------------------------------------------------------------------------

@@ -93,6 +93,9 @@ def test_a_run_is_as_long_as_it_says() -> None:
     assert count_steps(setup, 383_013, 2) == 15_960
     assert count_steps(setup, 383_013, 2, max_steps=3) == 3
     assert count_steps(setup, None, 2) is None
+    assert count_steps(setup, 383_013, 2, max_lists=3841) == 11  # 384 lists a step
+    assert count_steps(replace(setup, uses=2), None, 2, max_lists=3840) == 20, "each trained on twice"
+    assert count_steps(setup, None, 2, max_steps=3, max_lists=3840) == 3
 
 
 def test_a_step_at_once_decodes_faster_than_in_parts() -> None:
