@@ -32,9 +32,9 @@ from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.errors import explain_errors
 from rankrl.run.grid import Arm, Grid, Start, flags
 from rankrl.run.manifest import versions
+from rankrl.run.once import is_made, require_same, run_once
 from rankrl.run.record import RunRecord
 from rankrl.run.start import read_data
-from recipes.once import is_made, require_same, run_once
 
 START = "start"  # the model that all arms of a seed start from, as a line of the tables
 

@@ -29,8 +29,8 @@ from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import EvaluationArguments
 from rankrl.run.lists import ListWriter
 from rankrl.run.manifest import versions
+from rankrl.run.once import KEEP_MEMORY
 from recipes.evaluate import score_popularity, to_json
-from recipes.once import KEEP_MEMORY
 from recipes.worlds import CONFIGS, NUM_RANKS, write_world
 
 STEPS = ("teacher as is", "remap", "+ reflect", "+ adjust")  # rows of the demonstrations' card

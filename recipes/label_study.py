@@ -28,7 +28,7 @@ from rankrl.evaluation.comparison import comparison_markdown, over_seeds
 from rankrl.evaluation.report import write_pictures
 from rankrl.metrics import Popularity
 from rankrl.rewards import resolve_truth
-from recipes.once import run_once
+from rankrl.run.once import run_once
 from recipes.worlds import NUM_RANKS, run_recipe, teach, write_world
 
 METRICS = ("ndcg@10", "recall@10", "fits", "tail_recall@10", "tail@10", "popularity@10", "repeats", "in_catalog")

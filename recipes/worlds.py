@@ -15,7 +15,7 @@ from catalog import ItemReference
 from rankrl.data import load_dialogues, save_dialogues
 from rankrl.data.simulation import simulate
 from rankrl.run.grid import Start
-from recipes.once import run_once
+from rankrl.run.once import run_once
 
 CONFIGS = Path(__file__).parent / "configs" / "demo"
 NUM_RANKS = 10

@@ -15,8 +15,9 @@ import yaml
 
 from catalog import Catalog
 from rankrl.data import load_dialogues, save_dialogues
+from rankrl.run import once
 from rankrl.run.grid import Grid
-from recipes import compare, once, worlds
+from recipes import compare, worlds
 from tests.recipes.runs import SMALL, Files, run_command
 
 SAMPLED = "sampled lists, at the end"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.once import is_made, run_once
+from rankrl.run.once import is_made, run_once
 
 
 def writes(text: str, file: Path) -> list[str]:
