@@ -24,6 +24,7 @@ import torch
 import transformers
 
 from benchmarks.measure import Table
+from rankrl.run.once import KEEP_MEMORY
 
 BENCHMARKS = ("segments", "reward", "lookup", "grpo_step")
 LONG = ("remap", "adjust", "retrieve", "plan_memory")  # run only when named
@@ -69,6 +70,8 @@ def page(tables: Sequence[Table], command: str) -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cores = f"{os.cpu_count()} cores (torch on {torch.get_num_threads()})"
     machine = f"{platform.system()} {platform.machine()}, {cores}, {device}"
+    if kept := " ".join(f"{name}={value}" for name in KEEP_MEMORY if (value := os.environ.get(name))):
+        machine += f", {kept}"
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "rapidfuzz"))
     head = f"# Speed\n\nMade by\n\n    {command}\n\n"
     head += f"on {machine}; Python {platform.python_version()}, {versions}. {summary(tables)}\n\n"
