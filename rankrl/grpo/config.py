@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers import SchedulerType
 from trl import GRPOConfig
 
 from rankrl.grpo.advantages import SCALES
@@ -222,11 +223,9 @@ class RankGRPOConfig(GRPOConfig):
             )
         steps = self.steps_per_generation or self.gradient_accumulation_steps
         batch = self.generation_batch_size or self.per_device_train_batch_size * processes * steps
-        made_of = (
-            f"per_device_train_batch_size {self.per_device_train_batch_size} x {processes} processes x {steps} steps"
-        )
-        if self.generation_batch_size:
-            made_of = "generation_batch_size"
+        size = self.per_device_train_batch_size
+        product = f"per_device_train_batch_size {size} x {processes} processes x {steps} steps"
+        made_of = "generation_batch_size" if self.generation_batch_size else product
         if batch % self.num_generations:
             raise ValueError(
                 f"num_generations is {self.num_generations}, which does not divide the {batch} lists of a generation "
@@ -264,8 +263,8 @@ class RankGRPOConfig(GRPOConfig):
         because = "all updates on a generation are made in one optimizer step, so every ratio is 1"
         if on_policy and self.num_iterations > 1:
             self._warn(
-                f"num_iterations={self.num_iterations} has no effect but that each step trains on a "
-                f"{self.num_iterations}th of the lists, {self.num_iterations} times: {because}. For updates of their "
+                f"num_iterations={self.num_iterations} has no effect but that each step trains on "
+                f"1/{self.num_iterations} of the lists, {self.num_iterations} times: {because}. For updates of their "
                 f"own set steps_per_generation to gradient_accumulation_steps, {self.gradient_accumulation_steps}."
             )
         if self.ratio == "sequence" and self.advantage == "rank":
@@ -291,9 +290,10 @@ class RankGRPOConfig(GRPOConfig):
                 f"dynamic_sampling_share={self.dynamic_sampling_share} with dynamic_sampling_rounds=0: no further "
                 "prompts are drawn, whatever the share."
             )
-        if self.max_lists and self.lr_scheduler_type not in ("constant", "constant_with_warmup"):
+        schedule = SchedulerType(self.lr_scheduler_type).value
+        if self.max_lists and schedule not in ("constant", "constant_with_warmup"):
             self._warn(
-                f"max_lists={self.max_lists} with lr_scheduler_type={str(self.lr_scheduler_type)!r}: the rate falls "
+                f"max_lists={self.max_lists} with lr_scheduler_type={schedule!r}: the rate falls "
                 "over max_steps, and a run that ends before by its lists never sees the end of it. Set it to "
                 "'constant', or max_steps to what the lists come to."
             )

@@ -97,7 +97,10 @@ PLAIN = {"use_cpu": True, "bf16": False, "report_to": []}
             "num_iterations=2 has no eff",
         ),
         ({"dynamic_sampling_share": 0.3}, "no further prompts are drawn, whatever the share"),
-        ({"max_lists": 80, "lr_scheduler_type": "linear"}, "the rate falls over max_steps"),
+        (
+            {"max_lists": 80, "lr_scheduler_type": "linear"},
+            "with lr_scheduler_type='linear': the rate falls",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_said(settings: dict[str, Any], said: str) -> None:
