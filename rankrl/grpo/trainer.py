@@ -352,12 +352,9 @@ class RankGRPOTrainer(GRPOTrainer):
         super().log(logs, start_time)
 
     def _budget_is_spent(self) -> bool:
-        a_step, a_generation = (
-            self.args.gradient_accumulation_steps,
-            self.args.steps_per_generation * self.num_iterations,
-        )
-        sampled = self._lists_sampled >= (self.args.max_lists or math.inf)
-        return sampled and updates_are_made(self._step, a_generation, a_step)
+        generation = self.args.steps_per_generation * self.num_iterations
+        made = updates_are_made(self._step, generation, self.args.gradient_accumulation_steps)
+        return made and self._lists_sampled >= (self.args.max_lists or math.inf)
 
     # ---- Exact resume --------------------------------------------------------------------------------------------
 

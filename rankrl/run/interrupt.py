@@ -20,6 +20,7 @@ from torch import distributed
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
+from rankrl.run.checkpoints import is_whole
 from rankrl.run.faults import GO_ON, ProcessLostError, explain_faults
 
 logger = logging.getLogger(__name__)
@@ -124,5 +125,8 @@ def train(trainer: Trainer, checkpoint: str | None) -> None:
 
 def _is_written(trainer: Trainer) -> bool:
     """Is the end of the run written down already? That holds the closing lines of the log; its checkpoint does not."""
-    file = Path(trainer.args.output_dir) / TRAINER_STATE_NAME
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["global_step"] == trainer.state.global_step
+    folder = Path(trainer.args.output_dir)
+    if not trainer.is_world_process_zero() or not is_whole(folder):  # the others would read what is being written
+        return False
+    state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    return state["global_step"] == trainer.state.global_step
