@@ -13,12 +13,20 @@ from trl import GRPOConfig
 from rankrl.grpo.advantages import SCALES
 from rankrl.grpo.objective import RATIOS
 from rankrl.grpo.presets import PRESET_FIELDS, resolve_preset
-from rankrl.grpo.trl_options import VLLM_MODES, WITHOUT_CLIPPING, hand_over_to_trl, one_of, refuse_trls_options
+from rankrl.grpo.trl_options import VLLM_MODES, WITHOUT_CLIPPING, hand_over_to_trl, is_set, one_of, refuse_trls_options
 
 ADVANTAGES = ("rank", "sequence")
 AGGREGATIONS = ("rank", "token", "trl")
 KL_CELLS = ("all", "informative")
 MULTI_OBJECTIVE = ("sum_then_normalize", "normalize_then_sum")
+# Option -> others that do something only while it is on.
+ONLY_WITH = {
+    "beta": ("kl_cells", "use_bias_correction_kl"),
+    "dynamic_sampling_rounds": ("dynamic_sampling_share",),
+    "use_adaptive_entropy": ("entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"),
+    "sync_ref_model": ("ref_model_mixup_alpha", "ref_model_sync_steps"),
+    "use_vllm": tuple(f"vllm_importance_sampling_{name}" for name in ("mode", "clip_max", "clip_min")),
+}
 
 
 def _by_preset(text: str) -> Any:
@@ -283,13 +291,10 @@ class RankGRPOConfig(GRPOConfig):
                 "is trained on over several optimizer steps, all but the first off-policy. If that is not meant, set "
                 f"steps_per_generation to {accumulation} or a divisor of it."
             )
-        if self.kl_cells == "informative" and not self.beta:
-            self._warn("kl_cells='informative' with beta=0: there is no KL term to leave anything out of.")
-        if self.dynamic_sampling_share and not self.dynamic_sampling_rounds:
-            self._warn(
-                f"dynamic_sampling_share={self.dynamic_sampling_share} with dynamic_sampling_rounds=0: no further "
-                "prompts are drawn, whatever the share."
-            )
+        for switch, names in ONLY_WITH.items():
+            if not getattr(self, switch):
+                for name in (name for name in names if getattr(self, name) and is_set(self, name)):
+                    self._warn(f"{name}={getattr(self, name)!r} has no effect: {switch} is {getattr(self, switch)!r}.")
         schedule = SchedulerType(self.lr_scheduler_type).value
         if self.max_lists and schedule not in ("constant", "constant_with_warmup"):
             self._warn(

@@ -59,7 +59,11 @@ def forget_generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokeni
 def leave_sampling_to_the_run(
     model: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, *, use_vllm: bool
 ) -> None:
-    """Forget what the model asks for, by `forget_generation_config`, and say so in the log; a mere name is left."""
+    """Forget what the model asks for, by `forget_generation_config`, and say so in the log; a mere name is left.
+
+    Raises:
+        ValueError: for end tokens that vLLM would read from the model's directory all the same.
+    """
     if isinstance(model, str):
         return
     not_counted = forget_generation_config(model, tokenizer)
@@ -67,10 +71,10 @@ def leave_sampling_to_the_run(
         return
     logger.info("the model's generation_config.json asks for %s: that does not count here", not_counted)
     if use_vllm and "eos_token_id" in not_counted:
-        logger.warning(
-            "vLLM reads the end tokens %s from that file all the same: a list that ends by another than the "
-            "tokenizer's counts as cut off. Take them out of the file; recipes/sft.py saves models without.",
-            not_counted["eos_token_id"],
+        raise ValueError(
+            f"vLLM reads the end tokens {not_counted['eos_token_id']} from the model's generation_config.json, and the "
+            f"tokenizer's is {tokenizer.eos_token_id} alone: a list that ends by another would count as cut off. Start "
+            "from a model that recipes/sft.py has saved, which has none of them, or take them out of the file."
         )
 
 

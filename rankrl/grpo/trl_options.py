@@ -134,7 +134,7 @@ def refuse_trls_options(config: RankGRPOConfig) -> None:
         ValueError: for an option of TRL's losses that ours would ignore.
     """
     for name, fate in TRL_FIELDS.items():
-        if fate == "mapped" and _is_set(config, name):
+        if fate == "mapped" and is_set(config, name):
             raise ValueError(
                 f"{name}={getattr(config, name)!r} belongs to TRL's own losses, and aggregation="
                 f"{config.aggregation!r} would ignore it: `ratio` sets the level of the ratio, `aggregation` the loss. "
@@ -173,7 +173,7 @@ def hand_over_to_trl(config: RankGRPOConfig) -> None:
     config.loss_type = config.loss_type or GRPOConfig.loss_type
     one_of("loss_type", config.loss_type, tuple(LOSSES))
     for loss, options in LOSSES.items():
-        if loss != config.loss_type and (ignored := [name for name in options if _is_set(config, name)]):
+        if loss != config.loss_type and (ignored := [name for name in options if is_set(config, name)]):
             raise ValueError(
                 f"{', '.join(ignored)} belong to loss_type {loss!r}, and {config.loss_type!r} would ignore them. Leave "
                 f"them out, or set loss_type to {loss!r}."
@@ -193,6 +193,7 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, allowed))}.")
 
 
-def _is_set(config: RankGRPOConfig, name: str) -> bool:
+def is_set(config: RankGRPOConfig, name: str) -> bool:
+    """Has the option another value than it is declared with?"""
     defaults: dict[str, Any] = {f.name: f.default for f in fields(config)}
     return getattr(config, name) != defaults[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,10 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("in_this_process")
 def test_it_runs_on_a_tiny_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "Sizes", lambda *_, **__: TINY)
-    monkeypatch.setattr(gpu, "arms", lambda _: [gpu.Arm(lora=True, paged=False)])
     gpu.main(["--shape", "tiny", "--steps", "1", "--output", str(tmp_path)])
 
     found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
-    assert [run["trainer"] for run in found["runs"]] == list(SIDES)
+    assert [(run["lora"], run["trainer"]) for run in found["runs"]] == [*product((True, False), SIDES)]
     for run in found["runs"]:
         assert sum(run[part] for part in gpu_page.PARTS) == pytest.approx(run["step"])
         assert all(run[part] > 0 for part in (*gpu_page.PARTS, "peak_memory", "flops"))

@@ -35,6 +35,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "each reward by itself": {"preset": "rank_grpo", "multi_objective_aggregation": "normalize_then_sum"},
     "no KL where lists are alike": {"preset": "rank_grpo", "kl_cells": "informative"},
     "without cut lists": {"preset": "rank_grpo", "mask_truncated_completions": True},
+    "ratio of tokens": {"ratio": "token"},
+    "ratio of lists": {"ratio": "sequence"},
     "grpo": {"preset": "grpo"},
 }
 
@@ -57,8 +59,8 @@ def run_all(policy: Path, output: Path, accumulation: int, processes: int = 1) -
 
 
 def main(policy: str, output: str) -> None:
-    """Save what this process, one of two, sees in each run; cut in one part and in two for each process."""
-    for accumulation in (1, 2):
+    """Save what this process, one of two, sees in each run; cut in one part, two and four for each process."""
+    for accumulation in (1, 2, 4):
         folder = Path(output) / str(accumulation)
         found = run_all(Path(policy), folder, accumulation, processes=2)
         if torch.distributed.get_rank() == 0:

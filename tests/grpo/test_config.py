@@ -81,11 +81,6 @@ def test_lists_that_grow_old_are_warned_of() -> None:
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], steps_per_generation=2)
 
 
-def test_leaving_cells_out_of_no_kl_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="there is no KL term to leave anything out of"):
-        RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], kl_cells="informative", beta=0.0)
-
-
 PLAIN = {"use_cpu": True, "bf16": False, "report_to": []}
 
 
@@ -96,7 +91,12 @@ PLAIN = {"use_cpu": True, "bf16": False, "report_to": []}
             {"gradient_accumulation_steps": 4, "num_iterations": 2, "steps_per_generation": 2},
             "num_iterations=2 has no eff",
         ),
-        ({"dynamic_sampling_share": 0.3}, "no further prompts are drawn, whatever the share"),
+        ({"dynamic_sampling_share": 0.3}, "dynamic_sampling_share=0.3 has no effect: dynamic_sampling_rounds is 0"),
+        ({"kl_cells": "informative", "beta": 0.0}, "kl_cells='informative' has no effect: beta is 0.0"),
+        ({**OF_TRL, "use_bias_correction_kl": True, "beta": 0.0}, "use_bias_correction_kl=True has no effect: beta is"),
+        ({**OF_TRL, "entropy_target": 0.5}, "entropy_target=0.5 has no effect: use_adaptive_entropy is False"),
+        ({"ref_model_sync_steps": 7}, "ref_model_sync_steps=7 has no effect: sync_ref_model is False"),
+        ({"vllm_importance_sampling_mode": "token_mask"}, "mode='token_mask' has no effect: use_vllm is False"),
         (
             {"max_lists": 80, "lr_scheduler_type": "linear"},
             "with lr_scheduler_type='linear': the rate falls",
@@ -106,6 +106,13 @@ PLAIN = {"use_cpu": True, "bf16": False, "report_to": []}
 def test_what_is_hardly_meant_is_said(settings: dict[str, Any], said: str) -> None:
     with pytest.warns(UserWarning, match=said):
         RankGRPOConfig("unused", **PLAIN, **settings)
+
+
+def test_what_is_left_alone_is_not_said_to_have_no_effect(recwarn: pytest.WarningsRecorder) -> None:
+    on = {"sync_ref_model": True, "ref_model_sync_steps": 7, "kl_cells": "informative"}
+    for settings in ({}, {"beta": 0.0}, on, {"preset": "dapo"}, {**OF_TRL, "use_adaptive_entropy": True}):
+        RankGRPOConfig("unused", **PLAIN, **settings)
+    assert not [warning for warning in recwarn if "no effect" in str(warning.message)]
 
 
 def test_updates_of_their_own_are_not_warned_of(recwarn: pytest.WarningsRecorder) -> None:

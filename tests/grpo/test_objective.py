@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankrl.grpo import rank_grpo_loss, rank_log_ratio
-from rankrl.grpo.objective import place_units
+from rankrl.grpo.objective import RATIOS, place_units
 
 K = 3
 
@@ -64,7 +64,7 @@ def run(batch: dict[str, torch.Tensor], **options) -> tuple[torch.Tensor, dict[s
     return rank_grpo_loss(**tensors, num_ranks=K, epsilon_low=0.06, epsilon_high=0.08, **options)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["rank", "token", "sequence"]), st.sampled_from([None, 5.5]))
+@given(st.integers(0, 10_000), st.sampled_from(RATIOS), st.sampled_from([None, 5.5]))
 def test_loss_and_gradient_agree_with_loops(seed: int, ratio: str, list_tokens: float | None) -> None:
     batch = random_batch(seed)
     batch["log_probs"].requires_grad_()
@@ -94,13 +94,15 @@ def test_worked_example() -> None:
     assert metrics["present"][0].tolist() == [True, True, False]
 
 
-@given(st.integers(0, 1000))
-def test_on_policy_rank_and_token_ratio_have_the_same_gradient(seed: int) -> None:
+@given(st.integers(0, 1000), st.sampled_from([None, 5.5]))
+def test_on_policy_rank_and_token_ratio_have_the_same_gradient(seed: int, list_tokens: float | None) -> None:
+    """Under either aggregation, of ranks and of tokens."""
     batch = random_batch(seed)
     gradients = []
     for ratio in ("rank", "token"):
         log_probs = batch["log_probs"].clone().requires_grad_()
-        loss, _ = run({**batch, "log_probs": log_probs, "old_log_probs": log_probs.detach()}, ratio=ratio)
+        on_policy = {**batch, "log_probs": log_probs, "old_log_probs": log_probs.detach()}
+        loss, _ = run(on_policy, ratio=ratio, list_tokens=list_tokens)
         gradients.append(torch.autograd.grad(loss, log_probs)[0])
     torch.testing.assert_close(*gradients)
 
@@ -155,8 +157,8 @@ def test_long_titles_weigh_no_more_than_short_ones_unless_tokens_weigh_alike(
     assert gradient[0, 1:].sum().item() == pytest.approx(heavier * gradient[0, 0].item())
 
 
-@given(st.integers(0, 1000), st.sampled_from([1, 2, 4]))
-def test_micro_batches_add_up_to_the_batch(seed: int, accumulation: int) -> None:
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 4]), st.sampled_from(RATIOS), st.sampled_from([None, 5.5]))
+def test_micro_batches_add_up_to_the_batch(seed: int, accumulation: int, ratio: str, list_tokens: float | None) -> None:
     """The mean over tokens (bnpo) does not have this: each micro-batch divides by tokens of its own."""
     batch = random_batch(seed)
     log_probs = batch["log_probs"].requires_grad_()
@@ -166,10 +168,11 @@ def test_micro_batches_add_up_to_the_batch(seed: int, accumulation: int) -> None
         return torch.autograd.grad(sum(loss(part) for part in parts) / accumulation, log_probs)[0]
 
     def ours(part: dict[str, torch.Tensor]) -> torch.Tensor:
-        return run(part, ref_log_probs=part["ref_log_probs"], beta=0.3)[0]
+        options = {"ratio": ratio, "list_tokens": list_tokens, "beta": 0.3}
+        return run(part, ref_log_probs=part["ref_log_probs"], **options)[0]
 
-    whole = run(batch, ref_log_probs=batch["ref_log_probs"], beta=0.3)[0]
-    torch.testing.assert_close(accumulated(ours), torch.autograd.grad(whole, log_probs)[0], rtol=1e-5, atol=1e-9)
+    whole = torch.autograd.grad(ours(batch), log_probs)[0]
+    torch.testing.assert_close(accumulated(ours), whole, rtol=1e-9, atol=1e-12)
 
 
 def test_missing_rank_adds_nothing_and_the_denominator_stays() -> None:

@@ -163,6 +163,17 @@ def test_a_preset_without_ranks_is_trls_own(preset: str, make_trainer, make_trl_
     assert 0 < trl.logs[1]["clip_ratio/region_mean"] < 1, "and clip"
 
 
+@pytest.mark.parametrize("preset", ["grpo", "gspo"])
+def test_on_lists_that_are_a_step_old_too(preset: str, make_trainer, make_trl_trainer) -> None:
+    """A generation of eight lists for two optimizer steps of four each: the second is off-policy."""
+    stale = {**ON_POLICY, "per_device_train_batch_size": 4, "steps_per_generation": 2, "max_steps": 2}
+    stale |= {"learning_rate": 0.3, "beta": 0.1}
+    ours = train_on(make_trainer(preset=preset, **stale))
+    trl = train_on(make_trl_trainer(reward_funcs=sum_of_letters, **{**KL, **stale}, **TRL[preset]))
+    require_same(ours, trl)
+    assert 0 < trl.logs[1]["clip_ratio/region_mean"] < 1, "nothing is clipped in the second step"
+
+
 @pytest.mark.parametrize("preset", ["grpo", "dapo"])
 def test_with_accumulation_too(preset: str, make_trainer, make_trl_trainer) -> None:
     accumulated = {**ON_POLICY, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}

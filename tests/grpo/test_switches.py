@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig
 
-from rankrl.grpo import RankGRPOTrainer, Tokens
+from rankrl.grpo import Advantages, Lists, RankGRPOTrainer, Returns, Tokens
 from rankrl.grpo.trl_options import LOSSES
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import Steps, gap, train_on
@@ -110,6 +110,34 @@ def test_every_loss_of_trl_trains_on_credit_of_ranks(loss_type: str, make_traine
     )
     assert isfinite(by_rank.logs[0]["loss"])
     assert gap(by_rank.gradients[0], by_list.gradients[0]) > 1e-3
+
+
+def test_the_reference_may_follow_the_policy(make_trainer) -> None:
+    """TRL's `sync_ref_model`: after the first step the reference is what the policy has become."""
+    settings = {"beta": 0.1, "max_steps": 3, "learning_rate": 0.1, "optim": "sgd", "max_grad_norm": 0.0}
+    stays = train_on(make_trainer("stays", **settings))
+    follows = {"sync_ref_model": True, "ref_model_sync_steps": 1, "ref_model_mixup_alpha": 1.0}
+    followed = train_on(make_trainer("follows", **settings, **follows))
+    assert stays.logs[2]["kl/all"] > stays.logs[1]["kl/all"] > 1e-6
+    assert [log["kl/all"] for log in followed.logs] == pytest.approx([0.0] * 3, abs=1e-9)
+
+
+def test_the_off_policy_mask_drops_ranks_that_lost(make_trainer) -> None:
+    """TRL's mask of lists, on credit of ranks: in a list that is far from the policy, what is below the others."""
+
+    class OnlyWins(RankGRPOTrainer):
+        def advantages(self, lists: Lists, returns: Returns) -> Advantages:
+            found = super().advantages(lists, returns)
+            return replace(found, ranks=found.ranks.clamp(min=0))
+
+    batch = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 19, "beta": 0.0}
+    settings = {**batch, "max_steps": 1, "max_grad_norm": 0.0, "early_stop_penalty": 0.0, "overflow_penalty": 0.0}
+    settings |= {"aggregation": "trl", "ratio": "token"}
+    everywhere = train_on(make_trainer("mask", off_policy_mask_threshold=-1.0, **settings))  # no list is near enough
+    by_hand = train_on(make_trainer("by hand", trainer_class=OnlyWins, **settings))
+    assert gap(everywhere.gradients[0], by_hand.gradients[0]) < 1e-5
+    nowhere = train_on(make_trainer("plain", **settings))
+    assert gap(everywhere.gradients[0], nowhere.gradients[0]) > 1e-2
 
 
 def test_lists_that_were_cut_can_be_left_out(make_trainer) -> None:

@@ -68,13 +68,14 @@ def run(recipe: ModuleType, **settings: Any) -> None:
 
 
 def run_command(command: Sequence[str], shortened: Mapping[str, Sequence[str]]) -> str:
-    """Run `python -m recipes.NAME FLAGS` in this process, with further flags by recipe; returns the recipe's name."""
-    name = command[command.index("-m") + 1].removeprefix("recipes.")
+    """Run `python -m MODULE FLAGS` in this process, with further flags by recipe; returns the recipe's name."""
+    module = command[command.index("-m") + 1]
+    name = module.removeprefix("recipes.")
     words = [name, *command[command.index("-m") + 2 :], *shortened.get(name, ())]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", words)
         patch.setattr(sys, "excepthook", sys.excepthook)
-        import_module(f"recipes.{name}").cli()
+        import_module(module).cli()
     return name
 
 

@@ -79,6 +79,20 @@ def call(grid: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *words: str)
     compare.main()
 
 
+def test_an_arm_may_be_trained_by_a_recipe_of_ones_own(
+    grid: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load(grid.read_text(encoding="utf-8"))
+    own = {"recipe": "tests.recipes.own_recipe", "preset": "rank_grpo"}
+    grid.write_text(yaml.safe_dump({**values, "seeds": [0], "arms": {"own": own}, "baseline": "own"}), encoding="utf-8")
+    call(grid, tmp_path / "runs", monkeypatch)
+    assert ran == ["recipes.evaluate", "tests.recipes.own_recipe", "recipes.evaluate"]
+    assert (tmp_path / "runs" / "seed0" / "own" / "own.txt").is_file()
+    figures = json.loads((tmp_path / "runs" / "presets" / "comparison.json").read_text(encoding="utf-8"))
+    assert figures["arms"]["own"]["recipe"] == "tests.recipes.own_recipe"
+    assert figures["scores"]["own"]["ndcg@3"]["by_seed"][0] >= 0
+
+
 def test_from_a_grid_to_a_table(
     grid: Path, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
