@@ -63,6 +63,14 @@ def make_alarms(args: AlarmArguments, num_ranks: int) -> list[Alarm]:
     """
     return [
         Alarm(
+            "informative/all",
+            "share of cells in which lists of a prompt differ",
+            lambda first: args.informative_floor * first,
+            "Lists of a prompt are nearly equal, so there is little left to compare, and what is left is drift. More "
+            "dialogues help most; then a lower learning rate, beta above 0, or the best checkpoint.",
+            above=False,
+        ),
+        Alarm(
             "entropy/all",
             "entropy",
             lambda first: args.entropy_floor * first,

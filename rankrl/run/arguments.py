@@ -288,6 +288,7 @@ class AlarmArguments:
 
     Args:
         stop_on_alarm: save and stop at the first alarm; only warn by default.
+        informative_floor: informative cells below this share of their first logged value.
         entropy_floor: entropy below this share of its first logged value.
         kl_ceiling: KL to the start above so many nats a token.
         repeat_rise: share of repeated items so much above its first logged value.
@@ -295,10 +296,13 @@ class AlarmArguments:
         length_drift: lists farther from K lines than at the start, by this share of K.
 
     Raises:
-        ValueError: for a limit that is negative, or an entropy floor of 1 or more.
+        ValueError: for a limit that is negative, or a floor of 1 or more.
     """
 
     stop_on_alarm: bool = field(default=False, metadata={"help": "Save and stop at the first alarm."})
+    informative_floor: float = field(
+        default=0.33, metadata={"help": "Alarm below this share of the first informative cells."}
+    )
     entropy_floor: float = field(default=0.2, metadata={"help": "Alarm below this share of the first entropy."})
     kl_ceiling: float = field(default=1.5, metadata={"help": "Alarm above this KL, in nats a token."})
     repeat_rise: float = field(default=0.25, metadata={"help": "Alarm if repeats rise by so much."})
@@ -306,14 +310,15 @@ class AlarmArguments:
     length_drift: float = field(default=0.25, metadata={"help": "Alarm if lengths leave K by this share of it."})
 
     def __post_init__(self) -> None:
-        for name in ("entropy_floor", "kl_ceiling", "repeat_rise", "catalog_fall", "length_drift"):
+        for name in ("informative_floor", "entropy_floor", "kl_ceiling", "repeat_rise", "catalog_fall", "length_drift"):
             value = getattr(self, name)
             if not value >= 0:
                 raise ValueError(f"{name} is {value}; expected 0 or more.")
-        if self.entropy_floor >= 1:
-            raise ValueError(
-                f"entropy_floor is {self.entropy_floor}; expected a share of the entropy at the start, below 1."
-            )
+        for name in ("informative_floor", "entropy_floor"):
+            if getattr(self, name) >= 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected a share of the value at the start, below 1."
+                )
 
 
 @dataclass

@@ -11,9 +11,13 @@ from transformers import TrainerControl, TrainerState
 from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments
 
-KEYS = ("entropy/all", "kl/all", "repeat/all", "in_catalog/all", "list_length")
+KEYS = ("entropy/all", "kl/all", "repeat/all", "in_catalog/all", "list_length", "informative/all")
 # `make demo`, seed 0, K = 10: the first line of the log, one in the middle, the last one.
-DEMO = [(0.891, 0.134, 0.142, 0.984, 9.96), (1.190, 0.571, 0.248, 0.934, 9.86), (1.438, 0.887, 0.197, 0.857, 9.85)]
+DEMO = [
+    (0.891, 0.134, 0.142, 0.984, 9.96, 0.4),
+    (1.190, 0.571, 0.248, 0.934, 9.86, 0.4),
+    (1.438, 0.887, 0.197, 0.857, 9.85, 0.4),
+]
 
 
 def replay(lines: list[dict[str, float]], **settings: Any) -> TrainerControl:
@@ -41,6 +45,7 @@ def test_a_healthy_run_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("key", "last_healthy", "broken", "said"),
     [
+        ("informative/all", 0.14, 0.13, ["at least 0.132", "began at 0.4", "More dialogues"]),  # 0.33 of 0.4
         ("entropy/all", 0.18, 0.17, ["at least 0.178", "began at 0.891", "learning rate"]),  # a fifth of 0.891 is 0.178
         ("kl/all", 1.5, 1.51, ["at most 1.5", "beta"]),
         ("repeat/all", 0.39, 0.40, ["at most 0.392", "repeat_penalty"]),  # 0.142 + 0.25
@@ -98,7 +103,14 @@ def test_other_lines_and_rewards_that_see_no_items_are_passed_over(caplog: pytes
     assert not caplog.records
 
 
-@pytest.mark.parametrize(("settings", "said"), [({"kl_ceiling": -1}, "kl_ceiling is -1"), ({"entropy_floor": 1}, "sh")])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kl_ceiling": -1}, "kl_ceiling is -1; expected 0 or more"),
+        ({"entropy_floor": 1}, "entropy_floor is 1; expected a share"),
+        ({"informative_floor": 1.5}, "informative_floor is 1.5; expected a share"),
+    ],
+)
 def test_limits_out_of_range_are_refused(settings: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         AlarmArguments(**settings)
