@@ -23,7 +23,7 @@ help: ## List the targets and their variables
 	@echo "  TORCH_INDEX=https://download.pytorch.org/whl/cpu"
 	@echo "                      on Linux without a GPU: install torch's small CPU build instead of 2 GB of CUDA libraries"
 
-demo: $(INSTALLED) ## Train on the bundled data and show what each stage gained (about ten minutes)
+demo: $(INSTALLED) ## Train on the bundled data and show what each stage gained (ten to sixteen minutes)
 	$(PY) -m recipes.demo $(ARGS)
 
 # torch is held to one thread in each worker: on two cores, two workers with two threads each took four times as long.

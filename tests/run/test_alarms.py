@@ -12,7 +12,7 @@ from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments
 
 KEYS = ("entropy/all", "kl/all", "repeat/all", "in_catalog/all", "list_length", "informative/all")
-# `make demo`, seed 0, K = 10: the first line of the log, one in the middle, the last one.
+# `make demo` with an earlier model, seed 0, K = 10: the first line of the log, one in the middle, the last one.
 DEMO = [
     (0.891, 0.134, 0.142, 0.984, 9.96, 0.4),
     (1.190, 0.571, 0.248, 0.934, 9.86, 0.4),
