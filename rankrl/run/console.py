@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -29,6 +30,8 @@ def show_log() -> None:
     """Show what a recipe logs. Of several processes the first says what it does, the others only what is wrong."""
     first = os.environ.get("RANK", "0") == "0"  # by the launcher
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(name)s: %(message)s")
+    # TRL reads names that transformers will drop, at every checkpoint; who trains can do nothing about it.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing` is deprecated", FutureWarning)
 
 
 class ConsoleCallback(TrainerCallback):

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from rankrl.run.parser import load_yaml
 
 # glibc gives large blocks back to the system at once; a step on the CPU then spends half of its time on page faults.
@@ -19,7 +21,8 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_":
 def run_once(root: Path, name: str, command: Sequence[str], *, made_from: Path | None = None) -> None:
     """Run a command, on one thread unless told otherwise; its output goes to `ROOT/NAME.log`.
 
-    A mark in `ROOT/started` says how it was begun, one in `ROOT/finished` that it has ended.
+    A mark in `ROOT/started` says how it was begun, one in `ROOT/finished` that it has ended. Where another process is
+    at it, this one waits, and then finds it made.
 
     Args:
         root: where it writes: into a folder or to files of that name.
@@ -30,9 +33,14 @@ def run_once(root: Path, name: str, command: Sequence[str], *, made_from: Path |
     Raises:
         RuntimeError: if the command fails, naming the log; or for what `require_same` refuses.
     """
-    require_same(root, name, command, made_from=made_from)
-    if is_made(root, name, made_from=made_from):
-        return
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{name}.lock"):
+        require_same(root, name, command, made_from=made_from)
+        if not is_made(root, name, made_from=made_from):
+            _run(root, name, command)
+
+
+def _run(root: Path, name: str, command: Sequence[str]) -> None:
     started, finished = (root / state / name for state in ("started", "finished"))
     for mark in (started, finished):
         mark.parent.mkdir(parents=True, exist_ok=True)

@@ -30,9 +30,8 @@ class Engine:
 
     factor = 1.0
 
-    def __init__(self, model: Any, processing_class: Any, **settings: Any) -> None:
+    def __init__(self, model: Any, processing_class: Any, **_: Any) -> None:
         self.model = model
-        self.settings = settings
         self.synced = 0
         self.rows = [processing_class.encode(text.replace("\0", processing_class.eos_token)) for text in LISTS]
         info = {"model_config": {"logprobs_mode": "processed_logprobs"}}

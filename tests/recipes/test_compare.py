@@ -90,7 +90,7 @@ def test_an_arm_may_be_trained_by_a_recipe_of_ones_own(
     assert (tmp_path / "runs" / "seed0" / "own" / "own.txt").is_file()
     figures = json.loads((tmp_path / "runs" / "presets" / "comparison.json").read_text(encoding="utf-8"))
     assert figures["arms"]["own"]["recipe"] == "tests.recipes.own_recipe"
-    assert figures["scores"]["own"]["ndcg@3"]["by_seed"][0] >= 0
+    assert figures["scores"].keys() == {"start", "own"}
 
 
 def test_from_a_grid_to_a_table(

@@ -12,11 +12,11 @@ from rankrl.run.alarms import Alarms
 from rankrl.run.arguments import AlarmArguments
 
 KEYS = ("entropy/all", "kl/all", "repeat/all", "in_catalog/all", "list_length", "informative/all")
-# `make demo` with an earlier model, seed 0, K = 10: the first line of the log, one in the middle, the last one.
+# `make demo`, seed 0, K = 10: the first line of the log, one in the middle, the last one.
 DEMO = [
-    (0.891, 0.134, 0.142, 0.984, 9.96, 0.4),
-    (1.190, 0.571, 0.248, 0.934, 9.86, 0.4),
-    (1.438, 0.887, 0.197, 0.857, 9.85, 0.4),
+    (0.747, 0.000, 0.080, 0.984, 9.99, 0.445),
+    (0.635, 0.298, 0.145, 0.933, 9.89, 0.401),
+    (0.661, 0.362, 0.122, 0.920, 10.04, 0.419),
 ]
 
 
@@ -45,12 +45,12 @@ def test_a_healthy_run_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("key", "last_healthy", "broken", "said"),
     [
-        ("informative/all", 0.14, 0.13, ["at least 0.132", "began at 0.4", "More dialogues"]),  # 0.33 of 0.4
-        ("entropy/all", 0.18, 0.17, ["at least 0.178", "began at 0.891", "learning rate"]),  # a fifth of 0.891 is 0.178
+        ("informative/all", 0.15, 0.14, ["at least 0.147", "began at 0.445", "More dialogues"]),  # 0.33 of 0.445
+        ("entropy/all", 0.15, 0.14, ["at least 0.149", "began at 0.747", "learning rate"]),  # a fifth of 0.747 is 0.149
         ("kl/all", 1.5, 1.51, ["at most 1.5", "beta"]),
-        ("repeat/all", 0.39, 0.40, ["at most 0.392", "repeat_penalty"]),  # 0.142 + 0.25
+        ("repeat/all", 0.33, 0.34, ["at most 0.33", "repeat_penalty"]),  # 0.08 + 0.25
         ("in_catalog/all", 0.79, 0.78, ["at least 0.784", "beta"]),  # 0.984 - 0.2
-        ("list_length", 7.5, 7.4, ["at least 7.46", "early_stop_penalty"]),  # 9.96 - a quarter of 10
+        ("list_length", 7.5, 7.4, ["at least 7.49", "early_stop_penalty"]),  # 9.99 - a quarter of 10
         ("list_length", 12.5, 12.6, ["at most 12.5", "overflow_penalty"]),  # K and a quarter of it
         ("kl/all", 0.1, float("nan"), ["nan", "at most 1.5"]),
     ],

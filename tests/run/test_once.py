@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,15 @@ def test_what_has_finished_is_not_run_again(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text(encoding="utf-8") == "once"
     with pytest.raises(RuntimeError, match="run was made by other settings"):
         run_once(tmp_path, "run", writes("twice", tmp_path / "out"))
+
+
+def test_what_another_is_running_is_waited_for(tmp_path: Path) -> None:
+    """Two at the same moment, each in a thread of its own: the command takes a second and is run by one of them."""
+    command = [sys.executable, "-c", f"import time; time.sleep(1); open({str(tmp_path / 'out')!r}, 'a').write('once')"]
+    with ThreadPoolExecutor(2) as pool:
+        for run in [pool.submit(run_once, tmp_path, "run", command) for _ in range(2)]:
+            run.result()
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "once"
 
 
 def test_a_run_that_fails_names_its_log(tmp_path: Path) -> None:
