@@ -130,9 +130,8 @@ class FuzzyIndex:
         choices = self._keys[first:last]
         near: list[list[tuple[float, int]]] = [[] for _ in queries]
         if choices:
-            scores = process.cdist(
-                queries, choices, scorer=fuzz.ratio, score_cutoff=floor, dtype=np.uint8, workers=-1
-            )  # rounded: only tells which pairs to look at
+            # Rounded: this only tells which pairs to look at.
+            scores = process.cdist(queries, choices, scorer=fuzz.ratio, score_cutoff=floor, dtype=np.uint8, workers=-1)
             for row, column in zip(*(axis.tolist() for axis in np.nonzero(scores != 0)), strict=True):
                 near[row].append((fuzz.ratio(queries[row], choices[column]), first + column))
         for scored in near:

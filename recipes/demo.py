@@ -27,6 +27,7 @@ from rankrl.evaluation import Curve, Example, Scores, comparison_table, evaluate
 from rankrl.evaluation.report import write_pictures
 from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.console import show_log
 from rankrl.run.lists import ListWriter
 from rankrl.run.manifest import versions
 from rankrl.run.once import KEEP_MEMORY
@@ -186,17 +187,15 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=8000, help="simulated dialogues to train on")
     parser.add_argument("--test", type=int, default=400, help="held-out dialogues")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
+    show_log(logging.WARNING)
     refuse_other_settings(args)
     write_world(args.output / "data", args.seed, train=args.train, test=args.test)
     data, demonstrations, sft = (args.output / name for name in ("data", "demonstrations", "sft"))
     teacher = ("--teacher_seed", str(args.seed))
     resume = ("--resume_from_checkpoint", "latest")
     run_stage("demonstrations", demonstrations, data / "train.jsonl", args, *teacher)
-    learned = (
-        "--adjustment",
-        str(demonstrations / "adjustment.npz"),
-    )  # what training dialogues taught, for held-out ones
+    # What training dialogues taught, for held-out ones.
+    learned = ("--adjustment", str(demonstrations / "adjustment.npz"))
     run_stage("demonstrations", args.output / "steps", data / "test.jsonl", args, *teacher, *learned)
     run_stage("sft", sft, demonstrations / "demonstrations.jsonl", args, *resume)
     start = ("--model_name_or_path", str(sft))

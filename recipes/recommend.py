@@ -14,6 +14,7 @@ from rich.console import Console
 from catalog import Catalog, parse_list
 from rankrl.data import Dialogue
 from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.console import show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.lists import ListWriter
 from rankrl.run.parser import RecipeParser
@@ -74,7 +75,7 @@ def _ask(console: Console) -> str:
 def cli() -> None:
     """Parse YAML and flags, and recommend."""
     explain_errors()
-    logging.basicConfig(level=logging.WARNING)
+    show_log(logging.WARNING)
     main(*RecipeParser((RecommendArguments,)).parse_args_and_config())
 
 

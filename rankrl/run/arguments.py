@@ -149,7 +149,7 @@ class DemonstrationArguments(JudgedArguments):
         teacher_ranks: titles that the teacher is asked for.
         steps: `remap`, `remap,reflect`, `remap,adjust`, `remap,reflect,adjust`, or `none` for the raw lists.
         recommend_template: a jinja2 file instead of the domain's.
-        min_score: also take misspelt titles for items, from this score (0-100) on.
+        fuzzy_min_score: also take misspelt titles for items, from this score (0-100) on.
         context_weight: λ of Remap.
         num_candidates: M, items that are scored for each dialogue.
         num_rated: N_r, items that Reflect has rated.
@@ -167,7 +167,9 @@ class DemonstrationArguments(JudgedArguments):
     teacher_ranks: int = field(default=20, metadata={"help": "Titles the teacher is asked for."})
     steps: str = field(default="remap,reflect,adjust", metadata={"help": "Which steps, separated by commas."})
     recommend_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
-    min_score: float | None = field(default=None, metadata={"help": "Take misspelt titles for items from here on."})
+    fuzzy_min_score: float | None = field(
+        default=None, metadata={"help": "Take misspelt titles for items from here on."}
+    )
     context_weight: float = field(default=1.0, metadata={"help": "Lambda of Remap."})
     num_candidates: int = field(default=1000, metadata={"help": "Items scored for each dialogue."})
     num_rated: int = field(default=100, metadata={"help": "Items rated in Reflect."})

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers.utils import logging as transformers_logging
 
 # Heading -> key of the training log.
 SFT_COLUMNS = {"loss": "loss", "token acc": "mean_token_accuracy", "eval loss": "eval_loss"}
@@ -26,10 +27,10 @@ RANK_GRPO_COLUMNS = {
 }
 
 
-def show_log() -> None:
+def show_log(level: int = logging.INFO) -> None:
     """Show what a recipe logs. Of several processes the first says what it does, the others only what is wrong."""
     first = os.environ.get("RANK", "0") == "0"  # by the launcher
-    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(level=level if first else logging.WARNING, format="%(name)s: %(message)s")
     # TRL reads names that transformers will drop, at every checkpoint; who trains can do nothing about it.
     warnings.filterwarnings("ignore", ".*gradient_checkpointing` is deprecated", FutureWarning)
 
@@ -55,6 +56,7 @@ class ConsoleCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._started = (time.monotonic(), state.global_step)
+        transformers_logging.disable_progress_bar()  # one at every checkpoint would cut the table
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs or not any(key in logs for key in self.columns.values()):
@@ -67,6 +69,7 @@ class ConsoleCallback(TrainerCallback):
         print(f"{place:>11}  " + "  ".join(cells) + f"    {self._time_left(state):>9}", flush=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        transformers_logging.enable_progress_bar()
         if state.is_world_process_zero and (split := time_split(state.log_history)):
             print(split, flush=True)
 
@@ -91,10 +94,8 @@ def time_split(history: Iterable[Mapping[str, float]]) -> str:
     steps = 0
     for entry in history:
         if "time/step" in entry:
-            since, steps = (
-                entry["step"] - steps,
-                int(entry["step"]),
-            )  # an entry speaks of the steps since the one before
+            # An entry speaks of the steps since the one before.
+            since, steps = entry["step"] - steps, int(entry["step"])
             total.update({name: since * value for name, value in entry.items() if name.startswith("time/")})
     if not total:
         return ""

@@ -57,9 +57,10 @@ def read_dialogues(args: DataArguments, source: str, *, allow_empty_truth: bool 
     )
     if args.only_new_items:
         dialogues, dropped = only_new_items(dialogues, keep_empty=allow_empty_truth)
-        logger.info(
-            "%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues
-        )
+        if dropped.items or dropped.dialogues:
+            logger.info(
+                "%d items were mentioned before, and %d dialogues held nothing else", dropped.items, dropped.dialogues
+            )
     return dialogues
 
 

@@ -150,10 +150,10 @@ class TeacherWork:
     def _resolve(self, lines: Sequence[str]) -> NDArray[np.int64]:
         """The items of lines. Shards share what takes long: to find misspelt titles."""
         args, folder = self.args, Path(self.args.output_dir) / "shards" / "titles"
-        resolve = partial(resolve_lines, self.catalog, min_score=args.min_score)
-        if args.min_score is None or (args.shard is None and not folder.is_dir()):
+        resolve = partial(resolve_lines, self.catalog, min_score=args.fuzzy_min_score)
+        if args.fuzzy_min_score is None or (args.shard is None and not folder.is_dir()):
             return resolve(lines)
-        keys = [digest([self.catalog.version, args.min_score, line]) for line in lines]
+        keys = [digest([self.catalog.version, args.fuzzy_min_score, line]) for line in lines]
         parts = Parts(folder, Shard.parse(args.shard) if args.shard else None)
         return parts.shared(keys, lambda places: (resolve([lines[at] for at in places]),), "titles")[0]
 

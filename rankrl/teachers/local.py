@@ -103,9 +103,8 @@ class LocalTeacher(CachedTeacher):
         inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
         sampling = {"do_sample": True, "temperature": self.temperature} if self.temperature else {"do_sample": False}
         with torch.inference_mode(), torch.random.fork_rng():
-            torch.manual_seed(
-                int(salt[:15], 16) ^ self.seed
-            )  # a batch's samples do not depend on the batches before it
+            # A batch's samples do not depend on the batches before it.
+            torch.manual_seed(int(salt[:15], 16) ^ self.seed)
             written = model.generate(
                 **inputs, **sampling, max_new_tokens=self.max_tokens, pad_token_id=tokenizer.pad_token_id
             )[:, inputs["input_ids"].shape[1] :]

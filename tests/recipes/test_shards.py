@@ -54,7 +54,7 @@ def same(one: Path, other: Path, names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_demonstrations(number: int, files: Files, catalog: Catalog, tmp_path: Path, capsys: Any) -> None:
-    settings = {**SETTINGS, **files.training, "min_score": 80, "describe": "all"}
+    settings = {**SETTINGS, **files.training, "fuzzy_min_score": 80, "describe": "all"}
     with serving(invents(catalog)) as server, serving(invents(catalog)) as other:
         make(files, tmp_path / "one", **asks(server, tmp_path / "one"), **settings)
         cluster = {**settings, **asks(other, tmp_path / "many"), "output_dir": tmp_path / "many"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from transformers import Trainer, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.utils.logging import is_progress_bar_enabled
 
 from rankrl.run.console import RANK_GRPO_COLUMNS, SFT_COLUMNS, ConsoleCallback, time_split
 
@@ -67,6 +69,19 @@ def test_takes_the_place_of_the_trainers_own_progress(
     assert "{'loss'" not in printed.out + printed.err
     assert "it/s" not in printed.out + printed.err
     assert printed.out.count("loss") == 2
+
+
+def test_no_bar_of_a_checkpoint_cuts_the_table(make_trainer: Callable[..., Trainer]) -> None:
+    class Look(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            seen.append(is_progress_bar_enabled())
+
+    seen: list[bool] = []
+    trainer = make_trainer(callbacks=[Look()])
+    ConsoleCallback.install(trainer, COLUMNS)
+    trainer.train()
+    assert seen == [False] * 4
+    assert is_progress_bar_enabled()  # models are loaded with one
 
 
 def test_rank_grpo_shows_eight_numbers() -> None:

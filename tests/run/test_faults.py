@@ -73,9 +73,8 @@ class Fill(TrainerCallback):
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, hard))
 
 
-@pytest.mark.parametrize(
-    "size", [16, 3_000, 10_000]
-)  # enough for nothing, for the weights, for all but the random state
+# Enough for nothing, for the weights, for all but the random state.
+@pytest.mark.parametrize("size", [16, 3_000, 10_000])
 def test_the_last_good_checkpoint_and_the_best_stay(size: int, make_trainer: Callable[..., Trainer]) -> None:
     saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
     trainer = make_trainer(callbacks=[Fill(3, size)], **saving)
