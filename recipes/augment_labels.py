@@ -46,7 +46,7 @@ from rankrl.run.errors import explain_errors
 from rankrl.run.label_work import LabelWork, run_shard
 from rankrl.run.manifest import file_hash, versions, write_manifest
 from rankrl.run.parser import RecipeParser
-from rankrl.run.ray_shards import run_shards
+from rankrl.run.shards import run_shards
 from rankrl.run.teacher import stopped_in_words, teacher_facts
 from rankrl.teachers import Messages, TeacherConfig
 
@@ -69,7 +69,7 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
         return None
 
     scored = work.score(retrieved)
-    labels = kept_labels(scored, args.min_score)
+    labels = kept_labels(scored, args.min_label_score)
     if args.corrupt:
         logger.warning("%.0f %% of the labels are replaced by random items (corrupt)", 100 * args.corrupt)
         labels = replace_at_random(labels, len(catalog), args.corrupt, seed=args.seed)
@@ -85,7 +85,7 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     sources = {scored.source: labels}
     if args.scorer != "encoder":
         alone = f"{work.encoder_name} alone"
-        sources[alone] = kept_labels(encoder_scores(retrieved, alone), args.min_score)
+        sources[alone] = kept_labels(encoder_scores(retrieved, alone), args.min_label_score)
     systems = write_label_card(
         output,
         scored=scored,
@@ -166,8 +166,9 @@ def show_plan(heading: str, teacher: Any, requests: list[Messages]) -> int:
 
 def settings_of(args: LabelArguments) -> dict[str, Any]:
     """The settings that decide a label, for the card."""
-    names = ("scorer", "encoder", "describe", "num_candidates", "min_score", "num_orders", "window", "trust", "prior")
-    settings = {name: getattr(args, name) for name in (*names, *(("corrupt",) if args.corrupt else ()))}
+    names = ["scorer", "encoder", "describe", "num_candidates", "min_label_score", "num_orders", "window", "trust"]
+    names += ["prior", "corrupt"] if args.corrupt else ["prior"]
+    settings = {name: getattr(args, name) for name in names}
     return settings | {"trust": "measured" if args.trust is None else args.trust}
 
 

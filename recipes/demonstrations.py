@@ -22,15 +22,15 @@ from rankrl.data import PromptTemplate, dialogue_of
 from rankrl.demonstrations import Demonstrations, build_demonstrations
 from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.evaluation import comparison_table
-from rankrl.evaluation.card import card_columns, write_card
+from rankrl.evaluation.demonstration_card import card_columns, write_card
 from rankrl.evaluation.significance import plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.console import show_log
+from rankrl.run.demonstration_work import DemonstrationWork, run_shard
 from rankrl.run.errors import explain_errors
 from rankrl.run.manifest import file_hash, versions, write_manifest
 from rankrl.run.parser import RecipeParser
-from rankrl.run.ray_shards import run_shards
-from rankrl.run.stage_one import StageOne, run_shard
+from rankrl.run.shards import run_shards
 from rankrl.run.teacher import TeacherWork, stopped_in_words
 from rankrl.teachers import TeacherConfig
 
@@ -44,27 +44,27 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     prompt = PromptTemplate.load(args.prompt_template)
     if not run_shards(run_shard, args, teacher_args):
         return None
-    stage = StageOne.load(args, teacher_args)
-    work, settings, catalog, dialogues = stage.work, stage.settings, stage.catalog, stage.dialogues
+    work = DemonstrationWork.load(args, teacher_args)
+    settings, catalog, dialogues = work.settings, work.catalog, work.dialogues
     if args.dry_run:
-        show_plan(work)
+        show_plan(work.teacher_work)
         return None
 
-    raw = work.raw_lists()
+    raw = work.teacher_work.raw_lists()
     if settings.steps:
-        encoded = stage.encode(raw)
+        encoded = work.encode(raw)
         demonstrations = build_demonstrations(
             raw,
             encoded.titles,
             encoded.items,
             encoded.dialogues,
             settings,
-            seen=stage.excluded,
-            judge=work.judge(),
-            truth=stage.truth,
+            seen=work.excluded,
+            judge=work.teacher_work.judge(),
+            truth=work.truth,
             groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
-            adjustment=stage.adjustment,
-            remapped=stage.remapped(raw, encoded),
+            adjustment=work.adjustment,
+            remapped=work.remapped(raw, encoded),
         )
     else:
         demonstrations = Demonstrations({"raw": raw.resolved(args.num_ranks)})
@@ -72,7 +72,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
     output = Path(args.output_dir)
     inputs = (args.raw_lists, args.adjustment, args.recommend_template, args.metadata_template, args.judge_template)
     hashes = {path: file_hash(path) for path in inputs if path}
-    write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=work.facts())
+    write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=work.teacher_work.facts())
     if demonstrations.adjustment is not None and args.folds < 2:
         demonstrations.adjustment.save(output / "adjustment.npz", catalog)
     lists = named_lists(demonstrations, raw, catalog, args.num_ranks)
@@ -82,19 +82,19 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         demonstrations=demonstrations,
         raw=raw,
         dialogues=dialogues,
-        truth=stage.truth,
-        seen=stage.seen,
+        truth=work.truth,
+        seen=work.seen,
         catalog=catalog,
         facts={
-            "Teacher": work.facts(),
+            "Teacher": work.teacher_work.facts(),
             "Settings": settings_of(args),
             "Versions": versions(),
         },
-        held_out=args.folds > 1 or stage.adjustment is not None,
+        held_out=args.folds > 1 or work.adjustment is not None,
     )
     text = json.dumps(plain_metrics(systems), indent=1) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")
-    stage.finish()
+    work.finish()
     columns = [name for name in card_columns(systems) if not name.endswith("@20") and name != "popularity"]
     console.print(comparison_table(systems, columns, title=f"{len(dialogues):,} dialogues, 95 % intervals"))
     console.print(f"Demonstrations, card and adjustment: [bold]{output}[/bold]")

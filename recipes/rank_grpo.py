@@ -59,7 +59,7 @@ def make_reward(args: RewardArguments, catalog: Catalog, dialogues: list[Dialogu
     """The reward that the arguments describe, its labels checked against the catalogue."""
     truth = [dialogue.ground_truth for dialogue in dialogues]
     augmented = [dialogue.augmented for dialogue in dialogues]
-    labels = LabelSchedule(args.augmented_weight, args.label_schedule, args.stage_one)
+    labels = LabelSchedule(args.augmented_weight, args.label_schedule, args.stage_one_share)
     if any(augmented) and not labels.weight:
         logger.warning("the dialogues hold augmented labels, which do not count: augmented_weight is 0")
     reward = RankReward(

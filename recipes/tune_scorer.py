@@ -98,7 +98,7 @@ def measure(scorer: LocalScorer, learned: Sequence[Rated], held: Sequence[Rated]
     return {
         "scorer": teacher_agreement(scores, teacher, threshold),
         "mean": teacher_agreement(np.full(len(teacher), mean), teacher, threshold),
-        "threshold": threshold,
+        "min_label_score": threshold,
         "dialogues": {"learned": len(learned), "held_out": len(held)},
         "pairs": {"learned": sum(len(row.scores) for row in learned), "held_out": len(teacher)},
     }
@@ -154,7 +154,7 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
         settings = (args, training_args, model_args)
         write_manifest(training_args.output_dir, catalog, None, *settings, resumed_from=checkpoint, inputs=hashes)
     train(trainer, checkpoint)
-    metrics = measure(scorer, learned, held, args.threshold)
+    metrics = measure(scorer, learned, held, args.min_label_score)
     if trainer.is_world_process_zero():
         text = json.dumps(metrics, indent=2) + "\n"
         (Path(training_args.output_dir) / "metrics.json").write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ from rankrl.metrics import (
     tail_recall_at_k,
     tail_share_at_k,
 )
-from rankrl.protocols import SeenItems, served, strict
+from rankrl.metrics.protocols import SeenItems, served, strict
 from rankrl.rewards.relevance import check_ranked, relevance
 from rankrl.rewards.truth import TruthResolver
 

@@ -12,7 +12,7 @@ from rankrl.labels.score import Scored
 from rankrl.labels.scores_file import HIGHEST
 from rankrl.labels.trust import PRIOR, Reliability, reliability
 
-MIN_SCORE = 3.5
+MIN_LABEL_SCORE = 3.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +67,22 @@ def weigh_by_trust(
     return AugmentedLabels(weighed, trusted, measured)
 
 
-def kept_labels(scored: Scored, min_score: float = MIN_SCORE) -> list[dict[int, float]]:
-    """Per dialogue `{item id: score / 4}` of what is scored at least `min_score`, best first, then as retrieved.
+def kept_labels(scored: Scored, min_label_score: float = MIN_LABEL_SCORE) -> list[dict[int, float]]:
+    """Per dialogue `{item id: score / 4}` of what is scored at least `min_label_score`, best first, then as retrieved.
 
     Raises:
-        ValueError: if `min_score` is not in (0, 4].
+        ValueError: if `min_label_score` is not in (0, 4].
 
     Source: arXiv 2508.05657, which keeps scores of at least 3.5.
     """
-    if not 0 < min_score <= HIGHEST:
-        raise ValueError(f"min_score is {min_score}; expected a score above 0, at most {HIGHEST:g} (the paper: 3.5)")
+    if not 0 < min_label_score <= HIGHEST:
+        raise ValueError(
+            f"min_label_score is {min_label_score}; expected a score above 0, at most {HIGHEST:g} (the paper: 3.5)"
+        )
     kept = []
     for items, scores in zip(scored.items, scored.scores, strict=True):
         order = np.argsort(-np.nan_to_num(scores, nan=-1.0), kind="stable")
-        kept.append({int(items[at]): float(scores[at] / HIGHEST) for at in order if scores[at] >= min_score})
+        kept.append({int(items[at]): float(scores[at] / HIGHEST) for at in order if scores[at] >= min_label_score})
     return kept
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rankrl.metrics.popularity import popularity_at_k as popularity_at_k
     from rankrl.metrics.popularity import tail_recall_at_k as tail_recall_at_k
     from rankrl.metrics.popularity import tail_share_at_k as tail_share_at_k
+    from rankrl.metrics.protocols import served as served
+    from rankrl.metrics.protocols import strict as strict
     from rankrl.metrics.ranking import hit_rate_at_k as hit_rate_at_k
     from rankrl.metrics.ranking import mrr as mrr
     from rankrl.metrics.ranking import ndcg_at_k as ndcg_at_k
@@ -27,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "lists": ["coverage_at_k", "in_catalog_share", "repeat_share"],
         "popularity": ["Popularity", "popularity_at_k", "tail_recall_at_k", "tail_share_at_k"],
+        "protocols": ["served", "strict"],
         "ranking": ["hit_rate_at_k", "mrr", "ndcg_at_k", "recall_at_k"],
     },
 )

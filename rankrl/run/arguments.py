@@ -189,7 +189,7 @@ class LabelArguments(JudgedArguments):
         scorer: who scores the retrieved items: `teacher`, `encoder` (similarity alone), or the directory of a local
             scorer (recipes/tune_scorer.py).
         num_candidates: items retrieved for each dialogue.
-        min_score: keep items scored at least so high, on a scale of 0 to 4.
+        min_label_score: keep items scored at least so high, on a scale of 0 to 4.
         trust: let labels count so much instead of measuring how often they find hidden true ones; needed where no
             truth is known.
         prior: how many hidden labels the source as a whole counts for in the trust of one dialogue.
@@ -202,7 +202,7 @@ class LabelArguments(JudgedArguments):
     window: int = field(default=50, metadata={"help": "Items in one request."})
     scorer: str = field(default="teacher", metadata={"help": "teacher, encoder, or a local scorer's directory."})
     num_candidates: int = field(default=50, metadata={"help": "Items retrieved for each dialogue."})
-    min_score: float = field(default=3.5, metadata={"help": "Keep items scored so high, 0 to 4."})
+    min_label_score: float = field(default=3.5, metadata={"help": "Keep items scored at least this (0 to 4)."})
     trust: float | None = field(default=None, metadata={"help": "Trust labels so much instead of measuring it."})
     prior: float = field(default=10.0, metadata={"help": "Hidden labels that the source as a whole counts for."})
     reasons: bool = field(default=True, metadata={"help": "Ask for a short reason of every score."})
@@ -225,7 +225,7 @@ class RewardArguments(DataArguments):
             only augmented labels differ up to full size again.
         label_schedule: `constant`; `linear`: the weight falls to 0; `two_stage`: augmented labels alone, then true ones
             alone; `augmented_only`.
-        stage_one: share of the steps after which `two_stage` changes over.
+        stage_one_share: share of the steps after which `two_stage` changes over.
         popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike. It
             needs `scale_rewards: batch` too.
         popularity_cap: and at most so many times as much as one on the most popular item.
@@ -241,7 +241,7 @@ class RewardArguments(DataArguments):
     label_schedule: Literal["constant", "linear", "two_stage", "augmented_only"] = field(
         default="constant", metadata={"help": "How the weight of labels changes over training."}
     )
-    stage_one: float = field(default=0.5, metadata={"help": "Share of the steps that stage one takes (two_stage)."})
+    stage_one_share: float = field(default=0.5, metadata={"help": "Share of steps before two_stage changes over."})
     popularity_power: float = field(default=0.0, metadata={"help": "Pay less for popular items; 0: all alike."})
     popularity_cap: float = field(default=10.0, metadata={"help": "Largest weight of a rare item."})
 
@@ -330,14 +330,14 @@ class ScorerArguments(DataArguments):
     Args:
         scores: a teacher's scores of candidates (JSONL, see `rankrl.labels.scores_file`).
         held_out: share of the dialogues that the scorer is measured on and does not learn from.
-        threshold: from which score on an item becomes a label.
+        min_label_score: from which score on an item becomes a label.
         max_length: tokens of dialogue and item together; what is longer loses the start of its dialogue.
         tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
     """
 
     scores: str = field(default="", metadata={"help": "A teacher's scores (JSONL)."})
     held_out: float = field(default=0.2, metadata={"help": "Share of the dialogues to measure on."})
-    threshold: float = field(default=3.5, metadata={"help": "From which score on an item is a label."})
+    min_label_score: float = field(default=3.5, metadata={"help": "From which score on an item is a label."})
     max_length: int = field(default=1024, metadata={"help": "Tokens of dialogue and item."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
 

@@ -176,7 +176,7 @@ def check_settings(args: LabelArguments, truth_is_known: bool) -> None:
             "recipes/tune_scorer.py makes"
         )
     ranges = {
-        "min_score": (0 < args.min_score <= HIGHEST, f"a score above 0, at most {HIGHEST:g}"),
+        "min_label_score": (0 < args.min_label_score <= HIGHEST, f"a score above 0, at most {HIGHEST:g}"),
         "trust": (args.trust is None or 0 <= args.trust <= 1, "0 (labels count nothing) to 1 (as much as true ones)"),
         "prior": (args.prior >= 0, "0 (each dialogue by itself) or more"),
         "corrupt": (0 <= args.corrupt <= 1, "a share of the labels, 0 to 1"),

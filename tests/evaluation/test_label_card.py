@@ -43,7 +43,7 @@ def written(folder: Path, **changes: Any) -> tuple[dict[str, Any], str, str]:
         "dialogues": DIALOGUES,
         "truth": truth,
         "catalog": CATALOG,
-        "facts": {"Settings": {"min_score": 3.5}},
+        "facts": {"Settings": {"min_label_score": 3.5}},
     }
     systems = write_label_card(folder / "new", **{**given, **changes})
     markdown, html = ((folder / "new" / name).read_text(encoding="utf-8") for name in ("card.md", "card.html"))
@@ -99,10 +99,10 @@ def test_what_the_labels_say_of_themselves(tmp_path: Path) -> None:
         *("- dialogues without a label: 1", "- true labels recovered: 33.3% of 3"),
         *("- random labels would recover: 13.3%", f"- trust in the source: {(1 / 3 - 0.4 / 3) / (1 - 0.4 / 3):.3f}"),
         *("- items rated: 8", "- correlation of rating and place: -0.250", "- flipped between orders: 12.5%"),
-        *("- lines that counted for nothing: 3 no rating", "- min_score: 3.5"),
+        *("- lines that counted for nothing: 3 no rating", "- min_label_score: 3.5"),
     ):
         assert fact in markdown, fact
-    for name, value in (("labels per dialogue", "1.0"), ("dialogues without a label", "1"), ("min_score", "3.5")):
+    for name, value in (("labels per dialogue", "1.0"), ("dialogues without a label", "1"), ("min_label_score", "3.5")):
         assert re.search(rf"<dt>{name}</dt><dd( class=\"long\")?>{value}</dd>", html), name
 
 

@@ -27,15 +27,15 @@ def test_the_threshold() -> None:
     assert [list(row) for row in kept_labels(SCORED, 4)] == [[8, 5], [], [9]]
     assert [list(row) for row in kept_labels(SCORED, 0.1)] == [[8, 5, 3, 1], [4], [9, 6]], "never what has no score"
     for wrong in (0, -1, 4.1, np.nan):
-        with pytest.raises(ValueError, match=r"min_score is .*; expected a score above 0, at most 4"):
+        with pytest.raises(ValueError, match=r"min_label_score is .*; expected a score above 0, at most 4"):
             kept_labels(SCORED, wrong)
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 3.0, 3.5, 4.0, np.nan]), min_size=1, max_size=8), st.floats(0.01, 4))
-def test_kept_against_one_by_one(scores: list[float], min_score: float) -> None:
+def test_kept_against_one_by_one(scores: list[float], min_label_score: float) -> None:
     scored = Scored(np.arange(len(scores))[None], np.array([scores]), "s")
-    good = [(item, score / 4) for item, score in enumerate(scores) if score >= min_score]
-    assert list(kept_labels(scored, min_score)[0].items()) == sorted(good, key=lambda pair: -pair[1])
+    good = [(item, score / 4) for item, score in enumerate(scores) if score >= min_label_score]
+    assert list(kept_labels(scored, min_label_score)[0].items()) == sorted(good, key=lambda pair: -pair[1])
 
 
 # Weighed

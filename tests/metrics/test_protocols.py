@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankrl.metrics import recall_at_k
-from rankrl.protocols import apply_protocol, served, strict
+from rankrl.metrics.protocols import apply_protocol, served, strict
 
 LINES = st.lists(st.integers(-1, 6), min_size=5, max_size=5)
 ROWS = st.lists(st.tuples(LINES, st.sets(st.integers(-1, 6), max_size=3)), min_size=1, max_size=4)

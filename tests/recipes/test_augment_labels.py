@@ -152,7 +152,7 @@ def test_a_local_scorer_tuned_on_the_scores(simulated: Path, files: Files, tmp_p
         max_steps=3,
         output_dir=scorer,
     )
-    make(files, output, scorer=scorer, min_score=0.5)
+    make(files, output, scorer=scorer, min_label_score=0.5)
     rows = load_scores(output / "scores.jsonl")
     assert {row.source for row in rows.values()} == {str(scorer)}
     found = [item.score for row in rows.values() for item in row.items]
@@ -347,8 +347,8 @@ def test_a_server_that_stops_answering(files: Files, catalog: Catalog, tmp_path:
     ("settings", "message"),
     [
         ({"scorer": "nobody"}, "scorer is 'nobody'; expected teacher, encoder, or the directory"),
-        ({"min_score": 0}, "min_score is 0.*; expected a score above 0, at most 4"),
-        ({"min_score": 4.5}, "min_score is 4.5; expected a score above 0, at most 4"),
+        ({"min_label_score": 0}, "min_label_score is 0.*; expected a score above 0, at most 4"),
+        ({"min_label_score": 4.5}, "min_label_score is 4.5; expected a score above 0, at most 4"),
         ({"trust": 1.5}, r"trust is 1.5; expected 0 \(labels count nothing\) to 1"),
         ({"prior": -1}, "prior is -1.*; expected 0"),
         ({"corrupt": 2}, "corrupt is 2.*; expected a share of the labels"),

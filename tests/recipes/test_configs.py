@@ -14,9 +14,9 @@ import yaml
 
 from rankrl.data.prompts import PromptTemplate
 from rankrl.grpo.presets import PRESETS
+from rankrl.run.demonstration_work import build_settings
 from rankrl.run.grid import Grid
 from rankrl.run.label_work import check_settings
-from rankrl.run.stage_one import build_settings
 from recipes import augment_labels, demonstrations, evaluate, rank_grpo, sft, tune_scorer
 from tests.recipes.runs import REPOSITORY, flags
 
@@ -132,7 +132,7 @@ def test_augmented_labels_keep_to_the_paper() -> None:
     """50 items retrieved, what is scored at least 3.5 of 4 kept (arXiv 2508.05657, data synthesis)."""
     for path in (path for path in FILES if path.stem == "augment_labels"):
         args, _ = parse(path)
-        assert (args.num_candidates, args.min_score) == (50, 3.5)
+        assert (args.num_candidates, args.min_label_score) == (50, 3.5)
         check_settings(args, truth_is_known=True)
 
 

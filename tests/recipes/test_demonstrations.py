@@ -14,8 +14,8 @@ from datasets import load_dataset
 from catalog import Catalog
 from rankrl.data import Dialogue, DialogueError, PromptTemplate, load_dialogues, save_dialogues
 from rankrl.demonstrations import Adjustment
+from rankrl.run.demonstration_work import DemonstrationWork
 from rankrl.run.manifest import file_hash
-from rankrl.run.stage_one import StageOne
 from recipes import sft
 from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, run, trainer_of
 from tests.recipes.teaching import PROMPT, SIMULATED, asks, kinds, make
@@ -257,7 +257,7 @@ def test_ctrl_c_says_how_to_go_on(
     def press(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(StageOne, "encode", press)
+    monkeypatch.setattr(DemonstrationWork, "encode", press)
     with pytest.raises(SystemExit) as stopped:
         make(files, tmp_path, **SIMULATED)
     assert stopped.value.code == 130

@@ -162,7 +162,7 @@ def labelled(files: Files, tmp_path: Path) -> dict[str, Path]:
 def test_augmented_labels_of_the_dialogues_pay_as_asked(
     labelled: dict[str, Path], sft_model: Path, tmp_path: Path
 ) -> None:
-    settings = {"augmented_weight": 0.5, "label_schedule": "two_stage", "stage_one": 0.25}
+    settings = {"augmented_weight": 0.5, "label_schedule": "two_stage", "stage_one_share": 0.25}
     trainer = trainer_of(rank_grpo, **labelled, **SMALL, **settings, model_name_or_path=sft_model, output_dir=tmp_path)
     catalog, row = Catalog.load(labelled["catalog"]), trainer.train_dataset[0]
     wanted, fitting = (catalog.lines[catalog.resolve(row[name][0])] for name in ("ground_truth", "augmented"))

@@ -54,7 +54,7 @@ def test_bad_input() -> None:
 
 def test_rewards_and_metrics_do_not_load_torch() -> None:
     code = (
-        "import sys, rankrl, rankrl.rewards, rankrl.rewards.reward, rankrl.metrics, rankrl.protocols;"
+        "import sys, rankrl, rankrl.rewards, rankrl.rewards.reward, rankrl.metrics;"
         "print([name for name in ('torch', 'pandas', 'pyarrow', 'transformers') if name in sys.modules])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import pytest
 from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.demonstrations import Adjustment, Candidates, Demonstrations, RawLists, read_lists
-from rankrl.evaluation.card import CHOSEN, card_columns, popularity_rows, write_card
+from rankrl.evaluation.demonstration_card import CHOSEN, card_columns, popularity_rows, write_card
 from rankrl.teachers import Ratings
 from rankrl.teachers.rating_statistics import RatingStatistics
 

@@ -1,4 +1,4 @@
-"""Stage 1 up to what is global: lists, texts, vectors, Remap and ratings, of all dialogues or of a shard's share."""
+"""Demonstrations up to what is global: lists, texts, vectors, Remap, ratings; of all dialogues or a shard's share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class StageOne:
+class DemonstrationWork:
     """The input of a run and the work on it. Made by `load`, which finds what is wrong with the settings.
 
     Attributes:
@@ -54,7 +54,7 @@ class StageOne:
         dialogues: D dialogues.
         truth, seen: per dialogue what was wanted and what was mentioned.
         adjustment: an earlier fit to use.
-        work: the teacher's part.
+        teacher_work: the teacher's part.
         shard: whose share is done; None for all.
     """
 
@@ -65,11 +65,11 @@ class StageOne:
     truth: list[dict[int, float]]
     seen: list[set[int]]
     adjustment: Adjustment | None
-    work: TeacherWork
+    teacher_work: TeacherWork
     shard: Shard | None
 
     @classmethod
-    def load(cls, args: DemonstrationArguments, teacher_args: TeacherConfig) -> StageOne:
+    def load(cls, args: DemonstrationArguments, teacher_args: TeacherConfig) -> DemonstrationWork:
         """Read everything that the arguments name.
 
         Raises:
@@ -83,8 +83,8 @@ class StageOne:
         teacher = load_teacher(teacher_args, shard=shard) if named else None
         truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
         check_inputs(settings, judge=teacher is not None, truth=any(truth), adjustment=adjustment is not None)
-        work = TeacherWork.load(args, teacher, catalog, dialogues)
-        return cls(args, settings, catalog, dialogues, truth, seen, adjustment, work, shard)
+        teacher_work = TeacherWork.load(args, teacher, catalog, dialogues)
+        return cls(args, settings, catalog, dialogues, truth, seen, adjustment, teacher_work, shard)
 
     @property
     def excluded(self) -> list[set[int]] | None:
@@ -102,8 +102,8 @@ class StageOne:
         A title that is an item has the item's text; others, and items that the catalogue says nothing of, are described
         by the teacher where `describe` says so.
         """
-        written = self.work.descriptions(raw)
-        items = self.work.texts.of_items(written)
+        written = self.teacher_work.descriptions(raw)
+        items = self.teacher_work.texts.of_items(written)
         titles = [
             items[item] if item >= 0 else item_text(title, written.get(title, NOTHING))
             for title, item in zip(raw.titles, raw.same_item.tolist(), strict=True)
@@ -152,22 +152,22 @@ def run_shard(args: DemonstrationArguments, teacher_args: TeacherConfig) -> None
         OtherShards: if a step needs what other shards have not done yet.
         TeacherError: if the teacher cannot go on.
     """
-    stage = StageOne.load(args, teacher_args)
-    assert stage.shard is not None  # the caller
-    raw = stage.work.raw_lists()
-    if not stage.settings.steps:
+    work = DemonstrationWork.load(args, teacher_args)
+    assert work.shard is not None  # the caller
+    raw = work.teacher_work.raw_lists()
+    if not work.settings.steps:
         return
-    scores = stage.remapped(raw, stage.encode(raw))
-    if scores is None or "reflect" not in stage.settings.steps:
+    scores = work.remapped(raw, work.encode(raw))
+    if scores is None or "reflect" not in work.settings.steps:
         return
-    rows, teacher = stage.shard.rows, stage.work.teacher
+    rows, teacher = work.shard.rows, work.teacher_work.teacher
     own = replace(
-        stage.work,
-        dialogues=stage.dialogues[rows],
+        work.teacher_work,
+        dialogues=work.dialogues[rows],
         teacher=teacher.whole if isinstance(teacher, ShardTeacher) else teacher,  # no other shard rates these
     )
     if (judge := own.judge()) is not None:
-        judge(rated_items(scores, stage.settings.num_rated, stage.excluded, rows))
+        judge(rated_items(scores, work.settings.num_rated, work.excluded, rows))
 
 
 def build_settings(args: DemonstrationArguments) -> BuildSettings:

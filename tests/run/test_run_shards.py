@@ -15,7 +15,7 @@ import pytest
 from catalog import Catalog
 from rankrl.data import save_dialogues
 from rankrl.data.simulation import simulate
-from rankrl.run import ray_shards, stage_one
+from rankrl.run import demonstration_work, shards
 from rankrl.shards import OtherShards, Shard
 from rankrl.teachers import TeacherConfig
 from rankrl.teachers.shard_file import AnswerFile
@@ -55,7 +55,7 @@ def test_the_output_of_one_process_though_a_worker_is_killed(
     ray: Any, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "killed"
-    add, run_shard = AnswerFile.add, stage_one.run_shard
+    add, run_shard = AnswerFile.add, demonstration_work.run_shard
 
     def killed_once(args: Any, teacher_args: TeacherConfig) -> None:
         """The worker that has the second shard dies with its third answer on disk."""
@@ -103,7 +103,7 @@ def test_workers_that_share_no_disk_do_not_wait_for_ever(ray: Any, files: Files)
 
     args = demonstrations.DemonstrationArguments(str(files.catalog), str(files.train), ray_shards=2)
     with pytest.raises(RuntimeError, match=r"shard 1/2 has done its share, and waits for 7 answers .* share the file"):
-        ray_shards.run_on_ray(waits, args, TeacherConfig())
+        shards.run_on_ray(waits, args, TeacherConfig())
 
 
 def test_a_teacher_that_cannot_go_on_stops_the_run_in_words(ray: Any, files: Files, tmp_path: Path) -> None:
@@ -120,4 +120,4 @@ def test_without_ray(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.data", None)
     args = demonstrations.DemonstrationArguments(str(files.catalog), str(files.train), ray_shards=2)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'rankrl\[ray\]'; or use --shard i/n"):
-        ray_shards.run_on_ray(stage_one.run_shard, args, TeacherConfig())
+        shards.run_on_ray(demonstration_work.run_shard, args, TeacherConfig())
