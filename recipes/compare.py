@@ -213,7 +213,7 @@ def budget_table(records: BySeed, baseline: str) -> list[str]:
 
 
 def sampled_table(records: BySeed) -> list[str]:
-    """Sampled lists over the last quarter of training, where all arms saw the same prompts: hits by rank, and form."""
+    """Sampled lists over the last quarter of training: hits by rank, and form."""
     keys = [key for key in next(iter(next(iter(records.values())).values())).sampled if key.startswith("hit/")]
     keys += ["in_catalog/all", "repeat/all", "informative/all"]
     rows = ["| sampled lists, at the end | " + " | ".join(keys) + " |", "| --- |" + " ---: |" * len(keys)]

@@ -25,7 +25,10 @@ ONLY_WITH = {
     "dynamic_sampling_rounds": ("dynamic_sampling_share",),
     "use_adaptive_entropy": ("entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"),
     "sync_ref_model": ("ref_model_mixup_alpha", "ref_model_sync_steps"),
-    "use_vllm": tuple(f"vllm_importance_sampling_{name}" for name in ("mode", "clip_max", "clip_min")),
+    **dict.fromkeys(
+        ("use_vllm", "vllm_importance_sampling_correction"),
+        tuple(f"vllm_importance_sampling_{name}" for name in ("mode", "clip_max", "clip_min")),
+    ),
 }
 
 
@@ -50,7 +53,8 @@ class RankGRPOConfig(GRPOConfig):
             K, how many items a list should hold. Lines beyond it are overflow.
         advantage (`str`, *by the preset* [`"rank"`]):
             `"rank"` compares each rank with the same rank of the other lists of the prompt (eq. 8). `"sequence"`
-            compares whole lists by the sum of their returns, as GRPO does; end token and overflow lines share it.
+            compares whole lists by what the reward says each is worth (`RankReward`: its DCG with `log`, its number of
+            hits with `exp`), as GRPO does; end token and overflow lines share it.
         ratio (`str`, *by the preset* [`"rank"`]):
             Level of the importance ratio: `"rank"` (geometric mean over the tokens of a rank, eq. 7), `"token"` or
             `"sequence"`. On-policy (`num_iterations=1`, one optimizer step a generation) every ratio is 1.

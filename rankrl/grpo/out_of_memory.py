@@ -48,13 +48,16 @@ def _generate(args: Any) -> str:
             f"while vLLM wrote the lists. It takes vllm_gpu_memory_utilization {args.vllm_gpu_memory_utilization} of "
             f"each GPU beside the training: lower that, set vllm_enable_sleep_mode: true, or {shorter}."
         )
-    batch, steps = args.per_device_train_batch_size, args.steps_per_generation
-    fewer = (
-        f"halve steps_per_generation ({steps}), which leaves the step as it is"
-        if steps > 1
-        else f"halve per_device_train_batch_size and double gradient_accumulation_steps "
-        f"({args.gradient_accumulation_steps}), with steps_per_generation: 1"
-    )
+    batch, steps, parts = args.per_device_train_batch_size, args.steps_per_generation, args.gradient_accumulation_steps
+    if args.num_iterations > 1 or steps > parts:  # fewer lists at once would be fewer updates on them
+        fewer = f"spread them over more processes, with a smaller per_device_train_batch_size ({batch})"
+    elif steps > 1:
+        fewer = f"lower steps_per_generation ({steps}) to a divisor of it, which leaves the step as it is"
+    else:
+        fewer = (
+            f"halve per_device_train_batch_size and double gradient_accumulation_steps ({parts}), with "
+            "steps_per_generation: 1"
+        )
     return (
         f"while lists were written, {batch * steps} at once (per_device_train_batch_size {batch} x "
         f"steps_per_generation {steps}): {fewer}; num_generations ({args.num_generations}) must still divide the lists "
@@ -88,8 +91,9 @@ def _validate(args: Any) -> str:
 def _batch(args: Any) -> str:
     return (
         f"{args.per_device_train_batch_size} texts at once: halve per_device_train_batch_size "
-        f"({args.per_device_train_batch_size}) and double gradient_accumulation_steps "
-        f"({args.gradient_accumulation_steps}), which leaves the step as it is."
+        f"({args.per_device_train_batch_size}) and double both gradient_accumulation_steps "
+        f"({args.gradient_accumulation_steps}) and steps_per_generation ({args.steps_per_generation}), which leaves "
+        "the step as it is."
     )
 
 

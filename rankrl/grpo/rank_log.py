@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from transformers import TrainerCallback
 
 from catalog.files import whole_file
 from rankrl.grpo.credit import Lists, Tokens
@@ -36,7 +38,6 @@ class RankLog:
         self._sums: dict[str, np.ndarray] = {}
         self._counts: dict[str, np.ndarray] = {}
         self._lengths: list[float] = []
-        self._trimmed = False
 
     def add(self, name: str, sums: np.ndarray, counts: np.ndarray) -> None:
         """Add what one batch saw of a metric: its sum and how many values it has, `(K,)` each."""
@@ -90,16 +91,28 @@ class RankLog:
         self._lengths.clear()
 
     def write(self, path: Path, step: int) -> None:
-        """Append the vectors as one JSON line; the first time, drop later steps that a resumed run has left."""
+        """Append the vectors as one JSON line."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._trimmed and path.exists():
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **self.vectors()}) + "\n")
+
+
+def ranks_file(folder: Path, mode: str) -> Path:
+    """Where a run keeps what happened at each rank, in `mode` "train" or "eval"."""
+    return folder / f"ranks_{mode}.jsonl"
+
+
+class BeginRanksFile(TrainerCallback):
+    """Drops the lines of later steps: of an earlier run in the same place, or of what a resumed one does again."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        for path in filter(Path.exists, (ranks_file(Path(args.output_dir), mode) for mode in ("train", "eval"))):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]  # a kill or a full disk leaves half a line
             with whole_file(path) as file:
-                file.write("".join(line for line in whole if json.loads(line)["step"] < step).encode())
-        self._trimmed = True
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **self.vectors()}) + "\n")
+                file.write("".join(line for line in whole if json.loads(line)["step"] <= state.global_step).encode())
 
 
 def sums_by_rank(tokens: Tokens, metrics: dict[str, Tensor], num_ranks: int, dtype: torch.dtype) -> dict[str, Tensor]:

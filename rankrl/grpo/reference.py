@@ -4,10 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.distributed.tensor import DTensor
+
+_FILE = "rank_grpo_reference.pt"
+
+
+def save_reference(reference: nn.Module, checkpoint: Path) -> None:
+    """Keep a reference that follows the policy (`sync_ref_model`) in the checkpoint's folder, by the first process.
+
+    One that is spread over processes is not kept, and `load_reference` says so.
+    """
+    if PartialState().is_main_process and not _is_spread(reference):
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        torch.save(reference.state_dict(), checkpoint / _FILE)
+
+
+def load_reference(reference: nn.Module, checkpoint: Path) -> None:
+    """Go on with the reference that `save_reference` kept.
+
+    Raises:
+        ValueError: if there is none, or this run spreads its own: its KL would be to the start of the run again.
+    """
+    path = checkpoint / _FILE
+    if _is_spread(reference) or not path.is_file():
+        raise ValueError(
+            f"sync_ref_model lets the KL reference follow the policy, but {checkpoint} does not hold it, or this run "
+            "spreads it over processes (ZeRO-3, FSDP2), where it is not kept: the KL would be to the start of the run "
+            "again. Start a new run from the weights (`model_name_or_path`), or train with DDP or ZeRO-2."
+        )
+    reference.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _is_spread(model: nn.Module) -> bool:
+    return any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in model.parameters())
 
 
 def require_same_weights(

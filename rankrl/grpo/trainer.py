@@ -2,8 +2,7 @@
 
 This is the only file of the project that touches TRL's private names; a test watches their signatures. TRL keeps doing
 the work: it samples, calls the reward functions, shuffles, splits and buffers the lists, and computes
-log-probabilities. We keep what the reward functions say of each rank, put advantages per unit in the place of TRL's,
-and compute the loss.
+log-probabilities. We keep what rewards say of each rank, put advantages of units in TRL's place, compute the loss.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from rankrl.grpo.list_budget import ListBudget, updates_are_made
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_present
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.grpo.positions import count_positions_from_the_text
-from rankrl.grpo.rank_log import RankLog, sums_by_rank
+from rankrl.grpo.rank_log import BeginRanksFile, RankLog, ranks_file, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards, keep_what_is_said_of_ranks, rewards_by_rank
-from rankrl.grpo.reference import require_same_weights
+from rankrl.grpo.reference import load_reference, require_same_weights, save_reference
 from rankrl.grpo.resume import load_state, save_state
 from rankrl.grpo.sampling import leave_sampling_to_the_run, require_one_end, require_one_turn, write_together
 from rankrl.grpo.segments import LineTable, segment_ranks, written_tokens
@@ -48,8 +47,8 @@ class RankGRPOTrainer(GRPOTrainer):
     (`rankrl.rewards.RankReward` does), or one float, which is credited to the whole list; several are summed with
     `reward_weights`, or normalised first (`multi_objective_aggregation`). A prompt given as text is tokenized as it
     stands, without adding special tokens: it is expected to be rendered already (`rankrl.data.PromptRenderer`).
-    Checkpoints hold the buffered lists too, so that a run resumes exactly at whatever step it was stopped. What the
-    model's `generation_config.json` asks for does not count, and is forgotten.
+    Checkpoints hold the buffered lists too: a run resumes exactly. What the model's `generation_config.json` asks for
+    does not count, and is forgotten.
 
     Args:
         model: a model, a trainable `PeftModel`, or the name of a model.
@@ -62,9 +61,8 @@ class RankGRPOTrainer(GRPOTrainer):
             into a list that the policy has not written (tools, environments, a `rollout_func`, images).
 
     Example:
-        >>> trainer = RankGRPOTrainer(
-        ...     model, RankReward(catalog), RankGRPOConfig("runs/rl"), train_dataset=dataset, processing_class=tokenizer
-        ... )
+        >>> reward, args = RankReward(catalog), RankGRPOConfig("runs/rl")
+        >>> trainer = RankGRPOTrainer(model, reward, args, train_dataset=dataset, processing_class=tokenizer)
         >>> trainer.train()
     """
 
@@ -91,6 +89,7 @@ class RankGRPOTrainer(GRPOTrainer):
             write_together(policy)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
         self._rank_logs = {mode: RankLog(args.num_ranks) for mode in ("train", "eval")}
+        self.add_callback(BeginRanksFile())
         self._clock = StepClock(self.accelerator.device)
         self.add_callback(self._clock)
         self._lists_sampled = 0  # by all processes, for training
@@ -347,7 +346,7 @@ class RankGRPOTrainer(GRPOTrainer):
             prefix = "eval_" if mode == "eval" else ""
             logs.update({f"{prefix}{name}": value for name, value in rank_log.grouped().items()})
             if self.accelerator.is_main_process and rank_log.vectors():
-                rank_log.write(Path(self.args.output_dir) / f"ranks_{mode}.jsonl", self.state.global_step)
+                rank_log.write(ranks_file(Path(self.args.output_dir), mode), self.state.global_step)
             rank_log.clear()
         super().log(logs, start_time)
 
@@ -367,16 +366,20 @@ class RankGRPOTrainer(GRPOTrainer):
         # First, because the trainer's own state comes last and says that a checkpoint is whole.
         if not self.args.save_only_model:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            if self.args.sync_ref_model:
+                save_reference(self.ref_model, folder)
             state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
             state |= {"cursor": self._dynamic_sampling.stream.cursor} if self._dynamic_sampling else {}
-            save_state(state, folder, self.accelerator.process_index)
+            save_state(state, folder)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        state = load_state(Path(checkpoint), self.accelerator.process_index, self.accelerator.device)
+        state = load_state(Path(checkpoint), self.accelerator.device)
+        if self.args.sync_ref_model:
+            load_reference(self.ref_model, Path(checkpoint))
         self._step, self._buffered_inputs, self._lists_sampled = state["step"], state["lists"], state["lists_sampled"]
         if self._dynamic_sampling:
             self._dynamic_sampling.stream.cursor = state.get("cursor", 0)  # 0: nothing was drawn before

@@ -62,11 +62,15 @@ def list_returns(relevance: ArrayLike, kind: ReturnKind = "exp") -> NDArray[np.f
     Returns:
         `(B,)` float64.
 
+    Raises:
+        ValueError: as `rank_returns`.
+
     Example:
         >>> list_returns([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], "log")
         array([1. , 0.5])
     """
-    return rank_returns(relevance, kind)[:, 0] if kind == "log" else np.asarray(relevance, dtype=np.float64).sum(1)
+    returns = rank_returns(relevance, kind)  # of "exp" with gamma = inf: the gains themselves
+    return returns[:, 0] if kind == "log" else returns.sum(1)
 
 
 def check_return(kind: str, gamma: float) -> None:

@@ -198,7 +198,8 @@ class RankReward:
     ) -> list[dict[int, float]]:
         """Resolve the labels of a whole data set before training: one report, and one verdict on `unknown_limit`.
 
-        Without it the share is judged on the batches seen so far, the first of which may be unlucky.
+        Without it `unknown_limit` is judged on the batches seen so far, the first of which may be unlucky, and a wrong
+        catalogue is found only after some.
 
         Returns:
             What each row's user wanted, `{item id: gain}`.
@@ -234,14 +235,15 @@ class RankReward:
             if column is not None and len(column) != len(completions):
                 raise ValueError(f"{name} has {len(column)} rows for {len(completions)} completions; give one each.")
         texts = [completion_text(completion) for completion in completions]
-        truth = self._resolver.truth(ground_truth)
+        truth = self._resolver.truth(ground_truth, in_part=True)
         seen_items = None if seen is None else self._resolver.seen(seen)
         if seen_items is not None:
             self._warn_of_seen_truth(truth, seen_items)
         ranked, fuzzy = self._match(texts)
         true_gains = gains = relevance(ranked, truth, seen=seen_items)
         if weights != _TRUE_ONLY:
-            extra = self._augmented_resolver.truth([row or () for row in augmented or [()] * len(texts)])
+            labels = [row or () for row in augmented or [()] * len(texts)]
+            extra = self._augmented_resolver.truth(labels, in_part=True)
             gains = relevance(ranked, blend_labels(truth, extra, weights), seen=seen_items)
         from_augmented = np.where(weights.true * true_gains < gains, gains, 0.0)
         if self.item_weights is not None:

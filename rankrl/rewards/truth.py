@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NUM_EXAMPLES = 5
+_ENOUGH = 32  # distinct references: the catalogue that knows none of them is another data set's
 
 
 class TruthResolver:
@@ -52,11 +53,13 @@ class TruthResolver:
         self._items: dict[tuple[str | None, str | None, int | None], int] = {}
         self._unknown: list[ItemReference] = []
 
-    def truth(self, rows: Sequence[Iterable[Any]]) -> list[dict[int, float]]:
+    def truth(self, rows: Sequence[Iterable[Any]], *, in_part: bool = False) -> list[dict[int, float]]:
         """Return what each row's user wanted.
 
         Args:
             rows: per row the item references, in any form that `ItemReference.parse` takes.
+            in_part: the rows are one batch of many, which may be an unlucky one: that no reference is known is a
+                warning until there were 32.
 
         Returns:
             Per row `{item id: gain}`; empty for a row of which the catalogue has nothing (the warning counts them).
@@ -69,7 +72,8 @@ class TruthResolver:
         num_reported = len(self._unknown)
         resolved = _once_per_distinct_row(rows, self._truth_of_row)
         if len(self._unknown) > num_reported:
-            self._report(num_empty=sum(not truth for truth in resolved), num_rows=len(rows))
+            lost = len(self._unknown) == len(self._items) and (not in_part or len(self._items) >= _ENOUGH)
+            self._report(lost=lost, num_empty=sum(not truth for truth in resolved), num_rows=len(rows))
         return resolved
 
     def seen(self, rows: Sequence[Iterable[Any] | None]) -> list[set[int]]:
@@ -103,7 +107,7 @@ class TruthResolver:
                 self._unknown.append(reference)
         return self._items[name]
 
-    def _report(self, *, num_empty: int, num_rows: int) -> None:
+    def _report(self, *, lost: bool, num_empty: int, num_rows: int) -> None:
         share = len(self._unknown) / len(self._items)
         examples = ", ".join(_name(reference) for reference in self._unknown[:NUM_EXAMPLES])
         kind = self.column.replace("_", "-")
@@ -121,7 +125,7 @@ class TruthResolver:
             "Is it the catalogue of this data set? Add the items or aliases to it, allow a year_tolerance, "
             "or drop the rows."
         )
-        if len(self._unknown) == len(self._items):
+        if lost:
             raise ValueError(f"{message} {at_worst} {way_out}")
         if share > self.unknown_limit:
             raise ValueError(f"{message} That is more than unknown_limit={self.unknown_limit:g} allows. {way_out}")

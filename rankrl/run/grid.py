@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rankrl.lazy import load_object
 from rankrl.run.parser import load_yaml
 from rankrl.shards import Shard
 
 START_FILES = ("catalog", "dialogues", "model_name_or_path", "test")
 _RECIPE = "recipes.rank_grpo"
+_FORMS = (("arms", dict, "`name: settings`"), ("seeds", list, "a list of numbers"))
 # Not which dialogues (`limit`, `split`), and not the prompt, which a model brings along.
 _READING = (
     *("line_template", "columns", "catalog_columns", "domain", "only_new_items", "year_tolerance"),
@@ -92,13 +93,16 @@ class Grid:
         missing = [name for name in ("arms", "seeds", "start", "config", "baseline") if not values.get(name)]
         if missing:
             raise ValueError(f"{path}: {', '.join(missing)}: missing or empty.")
+        for name, form, expected in _FORMS:
+            if not isinstance(values[name], form):
+                raise ValueError(f"{path}: {name} is {values[name]!r}; expected {expected}.")
         grid = cls(
             arms=tuple(_arm(path, name, settings) for name, settings in values["arms"].items()),
             seeds=tuple(values["seeds"]),
             start=_start(path, values["start"]),
             config=values["config"],
-            settings=values["settings"],
-            baseline=values["baseline"],
+            settings=_settings(path, "settings", values["settings"]),
+            baseline=str(values["baseline"]),
             launch=values.get("launch"),
         )
         try:
@@ -180,21 +184,30 @@ def _word(value: Any) -> str:
 
 
 def _arm(path: str | Path, name: str, settings: Any) -> Arm:
-    settings = {} if settings is None else settings
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: arm {name!r} is {settings!r}; expected its settings, as `option: value`.")
+    settings = _settings(path, f"arm {name!r}", {} if settings is None else settings)
     recipe = settings.get("recipe", _RECIPE)
     return Arm(str(name), {option: value for option, value in settings.items() if option != "recipe"}, recipe)
 
 
+def _settings(path: str | Path, where: str, settings: Any) -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: {where} is {settings!r}; expected its settings, as `option: value`.")
+    if empty := [option for option, value in settings.items() if value is None]:
+        raise ValueError(f"{path}: {where}: {', '.join(empty)}: no value. Leave out what is to keep its default.")
+    return settings
+
+
 def _start(path: str | Path, start: Any) -> Callable[[Path, int], Start] | Start:
     if isinstance(start, str):
-        module, _, function = start.partition(":")
         try:
-            return getattr(import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: start is {start!r}; expected `package.module:function` ({error}).") from error
+            return load_object(start)
+        except (ValueError, ModuleNotFoundError) as error:
+            raise ValueError(f"{path}: start: {error}") from error
     known = [field.name for field in fields(Start)]
+    if not isinstance(start, dict):
+        raise ValueError(
+            f"{path}: start is {start!r}; expected `package.module:function`, or files: {', '.join(known)}."
+        )
     missing = [name for name in START_FILES if name not in start]
     unknown = [name for name in start if name not in known]
     if missing or unknown:

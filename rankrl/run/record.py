@@ -70,8 +70,8 @@ def _progress(log: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float
     """Optimizer steps, and the lists sampled and the seconds trained until each of them, from the start on."""
     steps, lists, seconds = [0.0], [0.0], [0.0]
     for entry in log:
-        if "lists_sampled" in entry and "step_time" in entry:  # seconds a step, a mean since the entry before
-            seconds.append(seconds[-1] + entry["step_time"] * (entry["step"] - steps[-1]))
+        if "lists_sampled" in entry and "time/step" in entry:  # seconds a step, a mean since the entry before
+            seconds.append(seconds[-1] + entry["time/step"] * (entry["step"] - steps[-1]))
             steps.append(float(entry["step"]))
             lists.append(float(entry["lists_sampled"]))
     return steps, lists, seconds

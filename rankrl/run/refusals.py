@@ -77,10 +77,15 @@ def refuse_eval_set(training_args: Any) -> None:
     """Refuse transformers' own evaluation, which has no data in the recipes.
 
     Raises:
-        ValueError: if `eval_strategy` asks for it.
+        ValueError: if `eval_strategy` asks for it, or `save_strategy` for the best by it.
     """
     if training_args.eval_strategy != "no":
         raise ValueError(
             f"eval_strategy is {training_args.eval_strategy.value!r}, but the recipes have no eval set. Leave it out; "
             "rank_grpo.py scores held-out dialogues while it trains (--validation FILE.jsonl)."
+        )
+    if training_args.save_strategy == "best":
+        raise ValueError(
+            "save_strategy is 'best', by transformers' own evaluation, but the recipes have no eval set. Set it to "
+            "'steps'; with --validation FILE.jsonl rank_grpo.py keeps the best checkpoint in `best`."
         )

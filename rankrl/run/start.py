@@ -18,6 +18,7 @@ from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import DataArguments
 from rankrl.run.checkpoints import is_whole, newest_checkpoint
+from rankrl.run.choosing import RECORD
 from rankrl.run.manifest import write_manifest
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,8 @@ def leave_record(
     if not trainer.is_world_process_zero():
         return
     folder, tokenizer = trainer.args.output_dir, trainer.processing_class
+    if checkpoint is None:
+        (Path(folder) / RECORD).unlink(missing_ok=True)  # of an earlier run in the same place
     renderer.save(folder)
     tokenizer.save_pretrained(folder)
     logger.info("%s", renderer.report())

@@ -38,10 +38,15 @@ class TooLarge(GPT2Model):
         (
             "generate",
             {"gradient_accumulation_steps": 2},
-            r"while lists were written, 8 at once \(per_device_train_batch_size 4 x steps_per_generation 2\): halve "
-            r"steps_per_generation \(2\).*num_generations \(2\).*max_completion_length 12.*use_vllm",
+            r"while lists were written, 8 at once \(per_device_train_batch_size 4 x steps_per_generation 2\): lower "
+            r"steps_per_generation \(2\) to a divisor.*num_generations \(2\).*max_completion_length 12.*use_vllm",
         ),
         ("generate", {}, r"while lists were written, 4 at once.*halve per_device_train_batch_size and double"),
+        (
+            "generate",
+            {"gradient_accumulation_steps": 2, "num_iterations": 2},  # half of the lists would be one update on each
+            r"while lists were written, 8 at once.*spread them over more processes.*num_generations \(2\)",
+        ),
         (
             "score",
             {"beta": 0.1},  # by the reference, which is the policy with the adapter off
@@ -51,7 +56,8 @@ class TooLarge(GPT2Model):
         (
             "learn",
             {},
-            r"in the step. Most of it.* from 4 texts.*gradient_accumulation_steps \(1\).*gradient_checkpointing: true",
+            r"in the step. Most of it.* from 4 texts.*gradient_accumulation_steps \(1\) and steps_per_generation \(1\)"
+            r".*gradient_checkpointing: true",
         ),
     ],
 )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback, TrainerState
 
 from rankrl.grpo import Lists
-from rankrl.grpo.rank_log import RankLog
+from rankrl.grpo.rank_log import BeginRanksFile, RankLog
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import LISTS, train_on
 
@@ -99,6 +100,7 @@ def test_the_file_goes_on_after_half_a_line(tmp_path: Path) -> None:
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "hi', encoding="utf-8")
     log = RankLog(num_ranks=1)
     log.add_values("hit", [[1.0]])
+    BeginRanksFile().on_train_begin(SimpleNamespace(output_dir=str(tmp_path)), TrainerState(global_step=1), None)
     log.write(path, 2)
     assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
         {"step": 1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ CASES = {
     "saved in the middle of a generation": {"max_steps": 4, "num_iterations": 3, "steps_per_generation": 1},
     "gradient accumulation": {"max_steps": 4, "gradient_accumulation_steps": 2},
     "LoRA": {"max_steps": 4, "peft": True},
+    "a reference that follows the policy": {
+        **{"max_steps": 4, "beta": 0.5, "sync_ref_model": True},
+        **{"ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.6},
+    },
     "dynamic sampling": {"max_steps": 4, "dynamic_sampling_rounds": 3, "reward_funcs": letters_of_even_prompts},
     "dynamic sampling, saved in the middle of a generation": {
         **{"max_steps": 4, "num_iterations": 3, "steps_per_generation": 1},
@@ -67,10 +72,38 @@ def test_order_of_prompts_is_a_function_of_seed_and_epoch(make_trainer) -> None:
     assert list(sampler) == list(again) != first
 
 
+def test_lists_of_other_processes_are_not_lost_in_silence(make_trainer) -> None:
+    trainer = make_trainer("one", save_strategy="steps", save_steps=1, max_steps=1)
+    trainer.train()
+    checkpoint = Path(trainer.args.output_dir) / "checkpoint-1"
+    kept = checkpoint / "rank_grpo_state_0.pt"
+    torch.save({**torch.load(kept), "num_processes": 2}, kept)
+    with pytest.raises(ValueError, match="was written by 2 processes, and this run has 1: launch as many"):
+        make_trainer("two").train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_a_reference_that_was_not_kept_is_missed(make_trainer) -> None:
+    settings = {"sync_ref_model": True, "beta": 0.5, "save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    trainer = make_trainer("one", **settings)
+    trainer.train()
+    checkpoint = Path(trainer.args.output_dir) / "checkpoint-1"
+    (checkpoint / "rank_grpo_reference.pt").unlink()
+    with pytest.raises(ValueError, match="does not hold it.*the KL would be to the start of the run again"):
+        make_trainer("two", **settings).train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_a_new_run_in_a_used_folder_keeps_nothing_of_the_old_one(make_trainer) -> None:
+    make_trainer("one", max_steps=3).train()
+    again = make_trainer("one", max_steps=4, logging_steps=2)
+    again.train()
+    rows = [json.loads(line) for line in (Path(again.args.output_dir) / "ranks_train.jsonl").open()]
+    assert [row["step"] for row in rows] == [2, 4]
+
+
 def test_a_checkpoint_of_another_trainer_is_refused(make_trainer) -> None:
     trainer = make_trainer("one", save_strategy="steps", save_steps=1, max_steps=1)
     trainer.train()
     checkpoint = Path(trainer.args.output_dir) / "checkpoint-1"
     (checkpoint / "rank_grpo_state_0.pt").unlink()
-    with pytest.raises(FileNotFoundError, match="Start a new run from its weights"):
+    with pytest.raises(FileNotFoundError, match="start a new run from its weights"):
         make_trainer("two").train(resume_from_checkpoint=str(checkpoint))

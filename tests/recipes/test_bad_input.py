@@ -137,6 +137,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"num_ranks": "three"}, r"--num_ranks.*invalid int value: 'three'"),
     "YAML": ({"config": "{yaml}"}, r"Unknown arguments from config file .*: num_rnaks"),
     "LoRA": ({"use_peft": True, "lora_target_modules": "q_proj"}, r"names q_proj, which the model lacks.*c_attn, c_fc"),
+    "best of no eval set": (
+        {"save_strategy": "best", "metric_for_best_model": "loss"},
+        r"save_strategy is 'best'.*--validation",
+    ),
     "eval set": ({"eval_strategy": "steps", "eval_steps": 1}, r"eval_strategy is 'steps', but.*--validation"),
     "report": ({"report_to": "nowhere"}, r"report_to names nowhere, which is not installed or unknown"),
     "checkpoint": ({"resume_from_checkpoint": "{tmp}/checkpoint-9"}, r"checkpoint-9, which is no checkpoint"),

@@ -104,7 +104,10 @@ def test_a_missing_ground_truth_names_the_columns_there_are(catalog: Catalog) ->
         ({"completions": [LIST, LIST], "ground_truth": TRUTH}, ValueError, "ground_truth has 1 rows for 2 completions"),
         ({"completions": [LIST], "ground_truth": TRUTH, "seen": []}, ValueError, "seen has 0 rows for 1"),
         ({"completions": [LIST], "ground_truth": [[]]}, ValueError, "ground_truth of row 0 is empty"),
-        ({"completions": [LIST], "ground_truth": [[["Nowhere", 1]]]}, ValueError, "Every reward would be zero"),
+        (
+            {"completions": [LIST] * 32, "ground_truth": [[["Nowhere", year]] for year in range(32)]},
+            *(ValueError, "32 of 32 .*Every reward would be zero"),
+        ),
         ({"completions": [3], "ground_truth": TRUTH}, TypeError, "a completion is 3; expected a text"),
         ({"completions": [[{"role": "assistant"}]], "ground_truth": TRUTH}, TypeError, "expected a text"),
     ],

@@ -73,6 +73,15 @@ def test_the_limit_is_about_all_that_was_met_so_far(catalog: Catalog) -> None:
         resolver.truth([[["Neverwhere", 1999]]])
 
 
+def test_an_unlucky_batch_is_no_verdict_on_the_catalogue(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    resolver = TruthResolver(catalog)
+    unknown = [[["Nowhere", year]] for year in range(1900, 1932)]
+    assert resolver.truth(unknown[:31], in_part=True) == [{}] * 31
+    assert "31 of 31" in caplog.text
+    with pytest.raises(ValueError, match="32 of 32 .*Every reward would be zero"):
+        resolver.truth(unknown[31:], in_part=True)
+
+
 def test_nothing_known_at_all_is_always_an_error(catalog: Catalog) -> None:
     with pytest.raises(ValueError, match="2 of 2 .*Every reward would be zero"):
         resolve_truth(catalog, [[["Nowhere", 1999]], [["Neverwhere", 1999]]], unknown_limit=1.0)

@@ -86,13 +86,24 @@ def test_a_part_that_is_none(tmp_path: Path, part: str) -> None:
         ("grpo: {preset: grpo}", "grpo: rank", "arm 'grpo' is 'rank'"),
         (", test: T}", "}", "expected catalog, dialogues, model_name_or_path, test, validation"),
         (", test: T}", ", tests: T}", "expected catalog"),
-        (GRID.splitlines()[1], "start: no.such:thing", "expected `package.module:function`"),
+        (GRID.splitlines()[1], "start: no.such:thing", "start: 'no.such:thing' names no module that Python finds"),
+        (GRID.splitlines()[1], "start: recipes.worlds", "start: 'recipes.worlds' names no object"),
+        (GRID.splitlines()[1], "start: 5", "start is 5; expected `package.module:function`, or files"),
+        ("seeds: [0, 1, 2]", "seeds: 3", "seeds is 3; expected a list of numbers"),
+        (GRID[GRID.index("arms:") :], "arms: [grpo]", "expected `name: settings`"),
+        ("{beta: 0.02}", "{beta: null}", "settings: beta: no value"),
+        ("gamma: 2.0", "gamma: null", "arm 'ours': gamma: no value"),
     ],
 )
 def test_mistakes_are_named_with_the_file(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         load(tmp_path, GRID.replace(old, new))
     assert "grid.yaml" in str(error.value)
+
+
+def test_an_arm_may_be_called_by_a_number(tmp_path: Path) -> None:
+    grid = load(tmp_path, GRID.replace("baseline: grpo", "baseline: 8").replace("grpo: {preset: grpo}", "8: {}"))
+    assert (grid.baseline, grid.arms[0]) == ("8", Arm("8", {}))
 
 
 def test_settings_as_words() -> None:

@@ -11,9 +11,9 @@ import pytest
 from rankrl.run.record import RunRecord
 
 LOG = [
-    {"step": 5, "step_time": 2.0, "lists_sampled": 160},
+    {"step": 5, "time/step": 2.0, "lists_sampled": 160},
     {"step": 5, "valid/ndcg@10": 0.2},
-    {"step": 10, "step_time": 1.0, "lists_sampled": 320},
+    {"step": 10, "time/step": 1.0, "lists_sampled": 320},
     {"step": 10, "train_runtime": 99.0, "lists_sampled": 320},
 ]
 
@@ -36,8 +36,15 @@ def test_lists_and_seconds_until_each_validation(tmp_path: Path) -> None:
 
 
 def test_sampled_lists_are_those_of_the_last_quarter(tmp_path: Path) -> None:
-    log = [{**LOG[0], "step": step, "hit/all": step / 8, "hit/1-5": 0.5} for step in range(1, 9)]
-    assert RunRecord.load(write(tmp_path, log)).sampled == {"hit/all": (7 / 8 + 1) / 2, "hit/1-5": 0.5}
+    log = [
+        {"lists_sampled": 160, "time/step": 2.0, "step": step, "hit/all": step / 8, "hit/1-5": 0.5}
+        for step in range(1, 9)
+    ]
+    assert RunRecord.load(write(tmp_path, log)).sampled == {
+        "hit/all": (7 / 8 + 1) / 2,
+        "hit/1-5": 0.5,
+        "time/step": 2.0,
+    }
 
 
 def test_returns_of_ranks_are_those_of_the_last_quarter(tmp_path: Path) -> None:
