@@ -1,5 +1,6 @@
 # rankrl with vLLM for machines with NVIDIA GPUs (a driver for CUDA 13: 580 or newer). Nobody has built this yet: where
-# rankrl is developed there is no container engine. What it installs is what `make resolve-vllm` checks, and three extras.
+# rankrl is developed there is no container engine. What it installs is what `make resolve-vllm` checks, and the extras
+# of all recipes.
 #
 #   docker build -t rankrl .
 #   docker run --gpus all --ipc=host -v "$PWD/data:/rankrl/data" -v "$PWD/runs:/rankrl/runs" rankrl \
@@ -20,6 +21,6 @@ WORKDIR /rankrl
 COPY pyproject.toml constraints-vllm.txt README.md LICENSE ./
 COPY catalog catalog
 COPY rankrl rankrl
-RUN pip install --no-cache-dir -c constraints-vllm.txt -e ".[train,vllm,deepspeed,qlora,report]"
+RUN pip install --no-cache-dir -c constraints-vllm.txt -e ".[train,vllm,deepspeed,qlora,report,teacher,embeddings]"
 COPY accelerate_configs accelerate_configs
 COPY recipes recipes

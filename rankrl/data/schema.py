@@ -186,7 +186,7 @@ def _messages(value: Any, where: str, problems: list[Problem]) -> list[dict[str,
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
             problems.append(Problem(where, place, message, 'expected {"role": ..., "content": text}'))
         elif message.get("role") not in ROLES:
-            expected = 'expected "user" or "assistant"; instructions belong into the prompt template'
+            expected = 'expected "user" or "assistant"; instructions belong in the prompt template'
             problems.append(Problem(where, f"{place}.role", message.get("role"), expected))
         else:
             messages.append({"role": message["role"], "content": message["content"]})

@@ -1,7 +1,7 @@
 """Will it fit, how long will it take, and what is known to go wrong? Asked of the settings alone, before they are run.
 
     python -m rankrl.plan --config recipes/configs/reddit_v2_llama3.2_3b/8x80gb/rank_grpo.yaml \\
-        --accelerate accelerate_configs/multi_gpu.yaml --gpus 8 --gpu h100 --num_dialogues 383013 \\
+        --accelerate accelerate_configs/zero2.yaml --gpus 8 --gpu h100 --num_dialogues 383013 \\
         --model_name_or_path meta-llama/Llama-3.2-3B-Instruct
 
 All further flags are those of the recipe, and win over the file. Nothing is loaded: a model's config is enough, and
