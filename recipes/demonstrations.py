@@ -135,7 +135,7 @@ def cli() -> None:
     explain_errors()
     show_log()
     with stopped_in_words():
-        main(*RecipeParser((DemonstrationArguments, TeacherConfig)).parse_args_and_config())
+        main(*RecipeParser((DemonstrationArguments, TeacherConfig), __doc__).parse_args_and_config())
 
 
 if __name__ == "__main__":

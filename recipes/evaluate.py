@@ -139,7 +139,7 @@ def cli() -> None:
     """Parse YAML and flags, and evaluate."""
     explain_errors()
     show_log()
-    main(*RecipeParser((EvaluationArguments,)).parse_args_and_config())
+    main(*RecipeParser((EvaluationArguments,), __doc__).parse_args_and_config())
 
 
 if __name__ == "__main__":

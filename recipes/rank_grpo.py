@@ -189,7 +189,7 @@ def cli(*callbacks: TrainerCallback) -> None:
     explain_errors()
     show_log()
     parser = RecipeParser(
-        (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments)
+        (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments), __doc__
     )
     parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
     main(*parser.parse_args_and_config(), callbacks=callbacks)

@@ -76,7 +76,7 @@ def cli() -> None:
     """Parse YAML and flags, and recommend."""
     explain_errors()
     show_log(logging.WARNING)
-    main(*RecipeParser((RecommendArguments,)).parse_args_and_config())
+    main(*RecipeParser((RecommendArguments,), __doc__).parse_args_and_config())
 
 
 if __name__ == "__main__":

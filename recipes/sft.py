@@ -36,7 +36,12 @@ from rankrl.run.models import (
     require_lora_targets,
 )
 from rankrl.run.parser import RecipeParser
-from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
+from rankrl.run.refusals import (
+    refuse_eval_set,
+    refuse_what_the_prompt_decides,
+    require_joined_processes,
+    require_packages,
+)
 from rankrl.run.start import checkpoint_to_resume, leave_record, make_renderer, read_data
 from rankrl.sft import AnchoredSFTTrainer
 
@@ -137,6 +142,7 @@ def main(
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     refuse_eval_set(training_args)
+    refuse_what_the_prompt_decides(training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     imitate = what_to_imitate(dialogues, args.imitate)
     if imitate == "augmented" or (imitate == "recommendations" and args.allow_unknown_items):
@@ -203,7 +209,7 @@ def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     explain_errors()
     show_log()
-    main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig)).parse_args_and_config(), callbacks=callbacks)
+    main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig), __doc__).parse_args_and_config(), callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def cli() -> None:
     """Parse YAML and flags, and tune."""
     explain_errors()
     show_log()
-    main(*RecipeParser((ScorerArguments, TrainingArguments, ModelConfig)).parse_args_and_config())
+    main(*RecipeParser((ScorerArguments, TrainingArguments, ModelConfig), __doc__).parse_args_and_config())
 
 
 if __name__ == "__main__":

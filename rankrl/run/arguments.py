@@ -39,7 +39,7 @@ class DataArguments:
     columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (flag: JSON)."})
     catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (flag: JSON)."})
     domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
-    limit: int | None = field(default=None, metadata={"help": "Read only the first so many dialogues."})
+    limit: int | None = field(default=None, metadata={"help": "Read at most this many dialogues, from the start."})
     only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
     prompt_template: str = field(default="movie", metadata={"help": "movie, book, generic, or a jinja2 file."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens a prompt may take."})
@@ -108,7 +108,7 @@ class JudgedArguments(DataArguments):
     vector_cache: str | None = field(default=None, metadata={"help": "File that keeps vectors."})
     text_fields: list[str] | None = field(default=None, metadata={"help": "Catalogue fields that describe an item."})
     describe: Literal["all", "missing", "outside", "none"] = field(
-        default="missing", metadata={"help": "Whom the teacher describes."}
+        default="missing", metadata={"help": "What the teacher describes: all, missing, outside or none."}
     )
     retriever: str | None = field(default=None, metadata={"help": "module:function, evidence on a title."})
     teacher_domain: Literal["movie", "book", "generic"] = field(
@@ -116,14 +116,14 @@ class JudgedArguments(DataArguments):
     )
     metadata_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
     judge_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
-    num_orders: int = field(default=2, metadata={"help": "Orders in which candidates are shown."})
+    num_orders: int = field(default=2, metadata={"help": "Shuffled orders in which candidates are rated."})
     window: int = field(default=100, metadata={"help": "Items in one request."})
     unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
     allow_empty_truth: bool = field(default=False, metadata={"help": "Accept dialogues without a truth."})
     seed: int = field(default=0, metadata={"help": "Seed of the judge's orders."})
     dry_run: bool = field(default=False, metadata={"help": "Say what would be asked, and ask nothing."})
     shard: str | None = field(default=None, metadata={"help": "i/n: do the i-th of n shares, and stop."})
-    ray_shards: int | None = field(default=None, metadata={"help": "Have Ray's workers do so many shards."})
+    ray_shards: int | None = field(default=None, metadata={"help": "Shards for Ray's workers to do first."})
 
     def __post_init__(self) -> None:
         if self.shard is None and self.ray_shards is None:
@@ -168,14 +168,14 @@ class DemonstrationArguments(JudgedArguments):
     steps: str = field(default="remap,reflect,adjust", metadata={"help": "Which steps, separated by commas."})
     recommend_template: str | None = field(default=None, metadata={"help": "A jinja2 file of your own."})
     fuzzy_min_score: float | None = field(
-        default=None, metadata={"help": "Take misspelt titles for items from here on."}
+        default=None, metadata={"help": "Match misspelt titles at this score (0-100) or above."}
     )
     context_weight: float = field(default=1.0, metadata={"help": "Lambda of Remap."})
     num_candidates: int = field(default=1000, metadata={"help": "Items scored for each dialogue."})
     num_rated: int = field(default=100, metadata={"help": "Items rated in Reflect."})
     rating_weight: float = field(default=0.5, metadata={"help": "Gamma of Reflect."})
     regularization: float = field(default=0.01, metadata={"help": "L2 weight of Adjust."})
-    adjust_on: int | None = field(default=None, metadata={"help": "Fit Adjust on the first so many dialogues."})
+    adjust_on: int | None = field(default=None, metadata={"help": "Fit Adjust on the first N dialogues."})
     folds: int = field(default=0, metadata={"help": "Adjust by the truth of the other folds."})
     adjustment: str | None = field(default=None, metadata={"help": "An earlier adjustment.npz."})
     keep_seen: bool = field(default=False, metadata={"help": "Let mentioned items into the lists."})
@@ -203,7 +203,7 @@ class LabelArguments(JudgedArguments):
     scorer: str = field(default="teacher", metadata={"help": "teacher, encoder, or a local scorer's directory."})
     num_candidates: int = field(default=50, metadata={"help": "Items retrieved for each dialogue."})
     min_label_score: float = field(default=3.5, metadata={"help": "Keep items scored at least this (0 to 4)."})
-    trust: float | None = field(default=None, metadata={"help": "Trust labels so much instead of measuring it."})
+    trust: float | None = field(default=None, metadata={"help": "Use this trust instead of measuring it."})
     prior: float = field(default=10.0, metadata={"help": "Hidden labels that the source as a whole counts for."})
     reasons: bool = field(default=True, metadata={"help": "Ask for a short reason of every score."})
     corrupt: float = field(default=0.0, metadata={"help": "Share of labels to replace at random (an experiment)."})
@@ -234,9 +234,11 @@ class RewardArguments(DataArguments):
     trainer: str | None = field(default=None, metadata={"help": "A trainer of your own, package.module:Class."})
     reward: Literal["exp", "log"] = field(default="exp", metadata={"help": "Family of the return: exp or log."})
     gamma: float = field(default=math.inf, metadata={"help": "Discount of exp; inf: each rank its own item."})
-    year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
+    year_tolerance: int = field(default=0, metadata={"help": "Years by which a truth item may be off."})
     unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
-    fuzzy_min_score: float | None = field(default=None, metadata={"help": "Accept misspelt titles from this score on."})
+    fuzzy_min_score: float | None = field(
+        default=None, metadata={"help": "Match misspelt titles at this score (0-100) or above."}
+    )
     augmented_weight: float = field(default=0.0, metadata={"help": "Weight of augmented labels, 0 to 1."})
     label_schedule: Literal["constant", "linear", "two_stage", "augmented_only"] = field(
         default="constant", metadata={"help": "How the weight of labels changes over training."}
@@ -307,9 +309,15 @@ class AlarmArguments:
     )
     entropy_floor: float = field(default=0.2, metadata={"help": "Alarm below this share of the first entropy."})
     kl_ceiling: float = field(default=1.5, metadata={"help": "Alarm above this KL, in nats a token."})
-    repeat_rise: float = field(default=0.25, metadata={"help": "Alarm if repeats rise by so much."})
-    catalog_fall: float = field(default=0.2, metadata={"help": "Alarm if the in-catalogue share falls by so much."})
-    length_drift: float = field(default=0.25, metadata={"help": "Alarm if lengths leave K by this share of it."})
+    repeat_rise: float = field(
+        default=0.25, metadata={"help": "Alarm if the share of repeats rises by more than this."}
+    )
+    catalog_fall: float = field(
+        default=0.2, metadata={"help": "Alarm if the in-catalogue share falls by more than this."}
+    )
+    length_drift: float = field(
+        default=0.25, metadata={"help": "Alarm if lists get longer or shorter by this share of K."}
+    )
 
     def __post_init__(self) -> None:
         for name in ("informative_floor", "entropy_floor", "kl_ceiling", "repeat_rise", "catalog_fall", "length_drift"):
@@ -337,7 +345,7 @@ class ScorerArguments(DataArguments):
 
     scores: str = field(default="", metadata={"help": "A teacher's scores (JSONL)."})
     held_out: float = field(default=0.2, metadata={"help": "Share of the dialogues to measure on."})
-    min_label_score: float = field(default=3.5, metadata={"help": "From which score on an item is a label."})
+    min_label_score: float = field(default=3.5, metadata={"help": "Items scored at least this (0 to 4) are labels."})
     max_length: int = field(default=1024, metadata={"help": "Tokens of dialogue and item."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
 
@@ -366,7 +374,7 @@ class EvaluationArguments(DataArguments):
     max_completion_length: int | None = field(default=None, metadata={"help": "Tokens a list may take."})
     num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
     batch_size: int = field(default=64, metadata={"help": "Prompts decoded at once."})
-    year_tolerance: int = field(default=0, metadata={"help": "Years a truth item may be off."})
+    year_tolerance: int = field(default=0, metadata={"help": "Years by which a truth item may be off."})
     popularity_from: str | None = field(default=None, metadata={"help": "Training dialogues for the yardstick."})
     shuffle_requests: int | None = field(default=None, metadata={"help": "Seed; swap requests between users."})
     dtype: str = field(default="auto", metadata={"help": "Precision of the weights."})

@@ -22,13 +22,22 @@ class RecipeParser(TrlParser):
 
     Flags win over the file, and the file over its base.
 
+    Args:
+        dataclass_types: the arguments.
+        description: what `--help` begins with: the first line of a recipe's docstring.
+
     Example:
-        >>> parser = RecipeParser((SFTArguments, SFTConfig, ModelConfig))
+        >>> parser = RecipeParser((SFTArguments, SFTConfig, ModelConfig), __doc__)
         >>> args, training_args, model_args = parser.parse_args_and_config(["--config", "1x24gb/sft.yaml"])
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, dataclass_types: Any, description: str | None = None) -> None:
+        first_line = (description or "").partition("\n")[0]
+        super().__init__(
+            dataclass_types,
+            usage="%(prog)s [--config FILE.yaml] [--SETTING VALUE ...]",
+            description=f"{first_line} A YAML may hold any of these settings (--config FILE.yaml); flags win over it.",
+        )
         for action in self._actions:
             if getattr(action.type, "__name__", "") == "dict":  # which takes no text
                 action.type = _settings

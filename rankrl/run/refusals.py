@@ -9,7 +9,7 @@ from typing import Any
 from accelerate.utils import DistributedType
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import is_bitsandbytes_available
-from trl import ModelConfig
+from trl import ModelConfig, SFTConfig
 
 from rankrl.run.models import is_adapter
 
@@ -70,6 +70,27 @@ def require_packages(model_args: ModelConfig, training_args: Any) -> None:
         raise ImportError(
             f"report_to names {', '.join(missing)}, which is not installed or unknown; here there is "
             f"{', '.join(available) or 'nothing to report to'}. Install its package, or set report_to: none."
+        )
+
+
+def refuse_what_the_prompt_decides(training_args: SFTConfig) -> None:
+    """Refuse settings of SFT that the recipe would overrule: prompts are fitted, and lists alone are learned.
+
+    Raises:
+        ValueError: for another `max_length` than TRL's default, loss on the prompt, or packing, which would cut lists.
+    """
+    length = training_args.max_length
+    if length not in (None, SFTConfig.max_length):
+        raise ValueError(
+            f"max_length is {length}, but TRL would cut lists at it. Every prompt is fitted to the model's context "
+            "before; to make prompts shorter, set max_prompt_length."
+        )
+    if training_args.completion_only_loss is False:
+        raise ValueError("completion_only_loss is false, but prompts are not to be learned: leave it out.")
+    if training_args.packing:
+        raise ValueError(
+            "packing is true, but it cuts lists to fill a length. Leave it out; group rows of like length instead "
+            "(train_sampling_strategy: group_by_length)."
         )
 
 

@@ -28,7 +28,7 @@ def test_a_plan_reads_what_the_recipe_reads(stage: Any, recipe: Any, monkeypatch
     seen: list[Any] = []
 
     class Parser:
-        def __init__(self, types: Any) -> None:
+        def __init__(self, types: Any, description: str) -> None:
             seen.extend(types)
 
         def set_defaults(self, **defaults: Any) -> None:

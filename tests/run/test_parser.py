@@ -66,3 +66,11 @@ def test_a_flag_may_hold_settings(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             parser.parse_args_and_config(["--names", text])
         assert f"argument --names: invalid JSON object value: '{text}'" in capsys.readouterr().err
+
+
+def test_help_begins_with_what_a_recipe_does_and_names_config(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        RecipeParser((Numbers,), "Adds numbers.\n\nAnd more.").parse_args_and_config(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "[--config FILE.yaml] [--SETTING VALUE ...] Adds numbers. A YAML may hold" in said
+    assert "And more" not in said

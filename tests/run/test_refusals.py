@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from accelerate.utils import DistributedType
 from transformers.utils import is_bitsandbytes_available
-from trl import ModelConfig
+from trl import ModelConfig, SFTConfig
 
 from rankrl.run import refusals
-from rankrl.run.refusals import require_joined_processes, require_packages
+from rankrl.run.refusals import refuse_what_the_prompt_decides, require_joined_processes, require_packages
 
 NO_BITSANDBYTES = pytest.mark.skipif(is_bitsandbytes_available(), reason="bitsandbytes is installed")
 
@@ -24,6 +24,21 @@ def test_qlora_says_what_to_install(bits: str) -> None:
         ImportError, match=rf"^{bits} needs bitsandbytes .* not installed: pip install 'rankrl\[train,ql"
     ):
         require_packages(ModelConfig(use_peft=True, **{bits: True}), SimpleNamespace())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_length": 5}, "max_length is 5.*cut lists.*set max_prompt_length"),
+        ({"completion_only_loss": False}, "completion_only_loss is false"),
+        ({"packing": True}, "packing is true.*group_by_length"),
+    ],
+)
+def test_what_sft_would_overrule(settings: dict, message: str, tmp_path: Path) -> None:
+    shared = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "report_to": []}
+    refuse_what_the_prompt_decides(SFTConfig(**shared, max_length=None, completion_only_loss=True))
+    with pytest.raises(ValueError, match=message):
+        refuse_what_the_prompt_decides(SFTConfig(**shared, **settings))
 
 
 REPORTS_NOWHERE = SimpleNamespace(report_to=[])
