@@ -30,6 +30,7 @@ from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
+from rankrl.run.model_card import write_model_card
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
@@ -181,6 +182,7 @@ def main(
         trainer.add_callback(callback)
     train(trainer, checkpoint)
     if trainer.is_world_process_zero():
+        write_model_card(training_args.output_dir)
         logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 
