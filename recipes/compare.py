@@ -179,7 +179,7 @@ def finished(output: Path, seed: int, arm: Arm) -> bool:
 def score(root: Path, start: Start, grid: Grid, name: str) -> Scores:
     """Scores of the lists in `NAME.json`; of recall also the first and the second half of a list, to compare gains."""
     written = json.loads((root / f"{name}.json").read_text(encoding="utf-8"))
-    args = EvaluationArguments(start.catalog, start.test, **grid.reading)
+    args = EvaluationArguments(catalog=start.catalog, dialogues=start.test, **grid.reading)
     catalog, test = read_data(args)
     num_ranks = written["num_ranks"]
     half = max(1, num_ranks // 2)

@@ -26,7 +26,7 @@ from rankrl.data.simulation import Choices, shuffled
 from rankrl.evaluation import Curve, Example, Scores, comparison_table, evaluate, evaluate_ranked, write_report
 from rankrl.evaluation.report import write_pictures
 from rankrl.rewards import resolve_truth
-from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.arguments import WriterArguments
 from rankrl.run.console import show_log
 from rankrl.run.lists import ListWriter
 from rankrl.run.manifest import versions
@@ -79,7 +79,7 @@ def score_models(root: Path, catalog: Catalog, test: list[Dialogue]) -> tuple[di
     swapped = shuffled(test)
     for name in ("sft", "rank_grpo"):
         console.print(f"evaluating {name}")
-        where = EvaluationArguments(catalog="", dialogues="", model_name_or_path=str(root / name))
+        where = WriterArguments(model_name_or_path=str(root / name))
         writer = ListWriter.load(where, catalog)
         texts[name] = writer.write(test)
         scores[name] = evaluate(texts[name], test, catalog, num_ranks=NUM_RANKS)

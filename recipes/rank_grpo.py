@@ -24,8 +24,8 @@ from rankrl.grpo import RankGRPOConfig, RankGRPOTrainer, sampling_settings
 from rankrl.lazy import load_object
 from rankrl.plan.started import warn_of_findings
 from rankrl.rewards import LabelSchedule, RankReward, inverse_propensity_weights
-from rankrl.run.alarms import Alarms
-from rankrl.run.arguments import AlarmArguments, RewardArguments, ValidationArguments
+from rankrl.run.alarms import AlarmArguments, Alarms
+from rankrl.run.arguments import RewardArguments, ValidationArguments
 from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors

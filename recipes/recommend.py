@@ -13,7 +13,7 @@ from rich.console import Console
 
 from catalog import Catalog, parse_list
 from rankrl.data import Dialogue
-from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.arguments import CatalogArguments, WriterArguments
 from rankrl.run.console import show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.lists import ListWriter
@@ -21,15 +21,14 @@ from rankrl.run.parser import RecipeParser
 from rankrl.run.start import load_catalog
 
 
-@dataclass
-class RecommendArguments(EvaluationArguments):
-    """As for evaluation, without dialogues.
+@dataclass(kw_only=True)
+class RecommendArguments(CatalogArguments, WriterArguments):
+    """A catalogue, a model, and requests.
 
     Args:
         request: answer this one request and stop; otherwise requests are read line by line.
     """
 
-    dialogues: str = field(default="", metadata={"help": "Not used."})
     request: str | None = field(default=None, metadata={"help": "Answer this one request and stop."})
 
 

@@ -16,7 +16,8 @@ from rankrl.grpo import RankGRPOConfig
 from rankrl.plan.arithmetic import Strategy
 from rankrl.plan.checks import require_whole_groups
 from rankrl.plan.estimate import Setup
-from rankrl.run.arguments import AlarmArguments, RewardArguments, SFTArguments, ValidationArguments
+from rankrl.run.alarms import AlarmArguments
+from rankrl.run.arguments import RewardArguments, SFTArguments, ValidationArguments
 from rankrl.run.parser import RecipeParser
 from rankrl.run.schedule import ScheduleArguments
 

@@ -4,17 +4,60 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainerCallback
-
-from rankrl.run.arguments import AlarmArguments
 
 logger = logging.getLogger(__name__)
 
 # One noisy line is no collapse: healthy runs of the demo's model touch the KL's ceiling for a line.
 LINES = 3
+
+
+@dataclass
+class AlarmArguments:
+    """When a run of stage 2 looks broken. The figures of a healthy run beside each limit: docs/rank_grpo.md.
+
+    Args:
+        stop_on_alarm: save and stop at the first alarm; only warn by default.
+        informative_floor: informative cells below this share of their first logged value.
+        entropy_floor: entropy below this share of its first logged value.
+        kl_ceiling: KL to the start above so many nats a token.
+        repeat_rise: share of repeated items so much above its first logged value.
+        catalog_fall: share of lines in the catalogue so much below its first logged value.
+        length_drift: lists farther from K lines than at the start, by this share of K.
+
+    Raises:
+        ValueError: for a limit that is negative, or a floor of 1 or more.
+    """
+
+    stop_on_alarm: bool = field(default=False, metadata={"help": "Save and stop at the first alarm."})
+    informative_floor: float = field(
+        default=0.33, metadata={"help": "Alarm below this share of the first informative cells."}
+    )
+    entropy_floor: float = field(default=0.2, metadata={"help": "Alarm below this share of the first entropy."})
+    kl_ceiling: float = field(default=1.5, metadata={"help": "Alarm above this KL, in nats a token."})
+    repeat_rise: float = field(
+        default=0.25, metadata={"help": "Alarm if the share of repeats rises by more than this."}
+    )
+    catalog_fall: float = field(
+        default=0.2, metadata={"help": "Alarm if the in-catalogue share falls by more than this."}
+    )
+    length_drift: float = field(
+        default=0.25, metadata={"help": "Alarm if lists get longer or shorter by this share of K."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("informative_floor", "entropy_floor", "kl_ceiling", "repeat_rise", "catalog_fall", "length_drift"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}; expected 0 or more.")
+        for name in ("informative_floor", "entropy_floor"):
+            if getattr(self, name) >= 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected a share of the value at the start, below 1."
+                )
 
 
 @dataclass(frozen=True)

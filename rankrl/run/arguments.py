@@ -11,20 +11,26 @@ from rankrl.shards import Shard
 Imitate = Literal["auto", "recommendations", "truth", "augmented"]
 
 
-@dataclass
-class DataArguments:
-    """Catalogue, dialogues and prompt: the same for every stage.
+@dataclass(kw_only=True)
+class CatalogArguments:
+    """The items.
 
     Args:
         catalog: file of the catalogue (JSONL, CSV, JSON, Parquet; `.gz` too).
-        dialogues: the dialogues of this stage: a file, a saved dataset, or the name of one on the Hub.
         line_template: how an item is written; tells items with equal lines apart.
-        split: which split of a Hugging Face dataset, if it has several.
-        columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
         catalog_columns: (YAML) your catalogue's field names: `{title: name, id: asin}`.
-        domain: keep only dialogues of this domain.
-        limit: read only the first so many dialogues, before anything is dropped.
-        only_new_items: drop items from the truth that the dialogue has mentioned already.
+    """
+
+    catalog: str = field(metadata={"help": "File of the catalogue."})
+    line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
+    catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (flag: JSON)."})
+
+
+@dataclass(kw_only=True)
+class PromptArguments:
+    """How a dialogue becomes a prompt.
+
+    Args:
         prompt_template: `movie`, `book`, `generic`, or the path of your own jinja2 file.
         max_prompt_length: tokens a prompt may take; by default what the model's context leaves.
         shorten_last_turn: keep only the end of a last user turn that does not fit by itself (it is an error otherwise).
@@ -32,20 +38,32 @@ class DataArguments:
         allow_prompt_mismatch: start from a checkpoint that was trained with another prompt.
     """
 
-    catalog: str = field(metadata={"help": "File of the catalogue."})
-    dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
-    line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
-    split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
-    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (flag: JSON)."})
-    catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (flag: JSON)."})
-    domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
-    limit: int | None = field(default=None, metadata={"help": "Read at most this many dialogues, from the start."})
-    only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
     prompt_template: str = field(default="movie", metadata={"help": "movie, book, generic, or a jinja2 file."})
     max_prompt_length: int | None = field(default=None, metadata={"help": "Tokens a prompt may take."})
     shorten_last_turn: bool = field(default=False, metadata={"help": "Cut the start of an over-long last user turn."})
     enable_thinking: bool = field(default=False, metadata={"help": "Let the model think before the list."})
     allow_prompt_mismatch: bool = field(default=False, metadata={"help": "Accept a checkpoint with another prompt."})
+
+
+@dataclass(kw_only=True)
+class DataArguments(CatalogArguments, PromptArguments):
+    """Catalogue, dialogues and prompt: the same for every stage.
+
+    Args:
+        dialogues: the dialogues of this stage: a file, a saved dataset, or the name of one on the Hub.
+        split: which split of a Hugging Face dataset, if it has several.
+        columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
+        domain: keep only dialogues of this domain.
+        limit: read only the first so many dialogues, before anything is dropped.
+        only_new_items: drop items from the truth that the dialogue has mentioned already.
+    """
+
+    dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
+    split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
+    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (flag: JSON)."})
+    domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
+    limit: int | None = field(default=None, metadata={"help": "Read at most this many dialogues, from the start."})
+    only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
 
 
 @dataclass
@@ -287,51 +305,6 @@ class ValidationArguments:
 
 
 @dataclass
-class AlarmArguments:
-    """When a run of stage 2 looks broken. The figures of a healthy run beside each limit: docs/rank_grpo.md.
-
-    Args:
-        stop_on_alarm: save and stop at the first alarm; only warn by default.
-        informative_floor: informative cells below this share of their first logged value.
-        entropy_floor: entropy below this share of its first logged value.
-        kl_ceiling: KL to the start above so many nats a token.
-        repeat_rise: share of repeated items so much above its first logged value.
-        catalog_fall: share of lines in the catalogue so much below its first logged value.
-        length_drift: lists farther from K lines than at the start, by this share of K.
-
-    Raises:
-        ValueError: for a limit that is negative, or a floor of 1 or more.
-    """
-
-    stop_on_alarm: bool = field(default=False, metadata={"help": "Save and stop at the first alarm."})
-    informative_floor: float = field(
-        default=0.33, metadata={"help": "Alarm below this share of the first informative cells."}
-    )
-    entropy_floor: float = field(default=0.2, metadata={"help": "Alarm below this share of the first entropy."})
-    kl_ceiling: float = field(default=1.5, metadata={"help": "Alarm above this KL, in nats a token."})
-    repeat_rise: float = field(
-        default=0.25, metadata={"help": "Alarm if the share of repeats rises by more than this."}
-    )
-    catalog_fall: float = field(
-        default=0.2, metadata={"help": "Alarm if the in-catalogue share falls by more than this."}
-    )
-    length_drift: float = field(
-        default=0.25, metadata={"help": "Alarm if lists get longer or shorter by this share of K."}
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("informative_floor", "entropy_floor", "kl_ceiling", "repeat_rise", "catalog_fall", "length_drift"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}; expected 0 or more.")
-        for name in ("informative_floor", "entropy_floor"):
-            if getattr(self, name) >= 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; expected a share of the value at the start, below 1."
-                )
-
-
-@dataclass
 class ScorerArguments(DataArguments):
     """Augmented labels: what a small model learns to score like (arXiv 2508.05657).
 
@@ -350,15 +323,33 @@ class ScorerArguments(DataArguments):
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
 
 
-@dataclass
-class EvaluationArguments(DataArguments):
-    """Scores of one model on held-out dialogues.
+@dataclass(kw_only=True)
+class WriterArguments(PromptArguments):
+    """A model that writes lists.
 
     Args:
         model_name_or_path: a model, or the directory of a stage.
-        output: the JSON file the scores go to.
-        max_completion_length: tokens a list may take; proposed from the catalogue by default.
         prompt_template: for a model without a prompt of its own, `movie` by default; a trained stage brings its own.
+        max_completion_length: tokens a list may take; proposed from the catalogue by default.
+        num_ranks: K of a model without a prompt of its own; 20 by default.
+        dtype: what the weights are loaded in.
+    """
+
+    model_name_or_path: str = field(default="", metadata={"help": "A model, or the directory of a stage."})
+    prompt_template: str | None = field(  # type: ignore[assignment]  # None: that of the checkpoint
+        default=None, metadata={"help": "For a base model: movie, book, generic, or a jinja2 file."}
+    )
+    max_completion_length: int | None = field(default=None, metadata={"help": "Tokens a list may take."})
+    num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
+    dtype: str = field(default="auto", metadata={"help": "Precision of the weights."})
+
+
+@dataclass(kw_only=True)
+class EvaluationArguments(WriterArguments, DataArguments):
+    """Scores of one model on held-out dialogues.
+
+    Args:
+        output: the JSON file the scores go to.
         batch_size: prompts decoded at once.
         year_tolerance: accept a truth item whose year is off by so many years.
         popularity_from: training dialogues; also score the one list of what is wanted most often in them, and how
@@ -366,15 +357,8 @@ class EvaluationArguments(DataArguments):
         shuffle_requests: seed; swap the requests between users, to see whether the model reads them.
     """
 
-    model_name_or_path: str = field(default="", metadata={"help": "A model, or the directory of a stage."})
     output: str = field(default="", metadata={"help": "JSON file for the scores."})
-    prompt_template: str | None = field(  # type: ignore[assignment]  # None: that of the checkpoint
-        default=None, metadata={"help": "For a base model: movie, book, generic, or a jinja2 file."}
-    )
-    max_completion_length: int | None = field(default=None, metadata={"help": "Tokens a list may take."})
-    num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
     batch_size: int = field(default=64, metadata={"help": "Prompts decoded at once."})
     year_tolerance: int = field(default=0, metadata={"help": "Years by which a truth item may be off."})
     popularity_from: str | None = field(default=None, metadata={"help": "Training dialogues for the yardstick."})
     shuffle_requests: int | None = field(default=None, metadata={"help": "Seed; swap requests between users."})
-    dtype: str = field(default="auto", metadata={"help": "Precision of the weights."})

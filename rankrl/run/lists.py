@@ -11,7 +11,7 @@ import torch
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, PromptTemplate, context_length
 from rankrl.evaluation import generate_lists
-from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.arguments import WriterArguments
 from rankrl.run.models import load_policy, load_tokenizer
 from rankrl.run.start import make_renderer
 
@@ -33,7 +33,7 @@ class ListWriter:
     max_completion_length: int
 
     @classmethod
-    def load(cls, args: EvaluationArguments, catalog: Catalog) -> ListWriter:
+    def load(cls, args: WriterArguments, catalog: Catalog) -> ListWriter:
         """Load model, tokenizer and prompt; a model without a recorded prompt gets the one the arguments describe."""
         path = args.model_name_or_path
         tokenizer = load_tokenizer(path)
@@ -69,7 +69,7 @@ class ListWriter:
         )
 
 
-def _refuse_other_prompt(args: EvaluationArguments, recorded: PromptRenderer) -> None:
+def _refuse_other_prompt(args: WriterArguments, recorded: PromptRenderer) -> None:
     advice = "Leave it out: a trained model brings its own prompt."
     if args.num_ranks not in (None, recorded.num_ranks):
         raise ValueError(

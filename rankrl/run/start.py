@@ -16,7 +16,7 @@ from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
 from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
-from rankrl.run.arguments import DataArguments
+from rankrl.run.arguments import CatalogArguments, DataArguments, PromptArguments
 from rankrl.run.checkpoints import is_whole, newest_checkpoint
 from rankrl.run.choosing import RECORD
 from rankrl.run.manifest import write_manifest
@@ -34,7 +34,7 @@ def read_data(args: DataArguments, *, allow_empty_truth: bool = False) -> tuple[
     return catalog, dialogues
 
 
-def load_catalog(args: DataArguments) -> Catalog:
+def load_catalog(args: CatalogArguments) -> Catalog:
     """The catalogue that the arguments name.
 
     Raises:
@@ -81,7 +81,7 @@ def resolve_dialogues(
 
 
 def make_renderer(
-    args: DataArguments,
+    args: PromptArguments,
     tokenizer: Any,
     model_config: Any,
     catalog: Catalog,

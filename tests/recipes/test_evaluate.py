@@ -16,7 +16,7 @@ from rankrl.data import PromptRenderer, load_dialogues, save_dialogues
 from rankrl.data.simulation import shuffled
 from rankrl.evaluation import evaluate as score
 from rankrl.metrics import Popularity
-from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.arguments import WriterArguments
 from rankrl.run.lists import ListWriter
 from recipes import evaluate, rank_grpo
 from tests.recipes.runs import NUM_RANKS, PAIRS, SMALL, Files, run
@@ -55,7 +55,7 @@ def test_scores_of_other_ranks_than_five_ten_and_twenty_are_shown(
 
 @pytest.mark.parametrize("place", ["", "checkpoint-1"])
 def test_a_stage_and_its_checkpoints_bring_their_own_prompt(place: str, files: Files, sft_model: Path) -> None:
-    arguments = EvaluationArguments(catalog="", dialogues="", model_name_or_path=str(sft_model / place))
+    arguments = WriterArguments(model_name_or_path=str(sft_model / place))
     writer = ListWriter.load(arguments, Catalog.load(files.catalog))
 
     trained_with = PromptRenderer.load(sft_model, AutoTokenizer.from_pretrained(sft_model))

@@ -218,7 +218,7 @@ def test_what_the_catalogue_lacks_is_reported_once(files: Files, caplog: pytest.
     """Popularity is counted on the labels that the reward has resolved, within the share that may be unknown."""
     catalog, dialogues = Catalog.load(files.catalog), load_dialogues(files.train)
     dialogues[0] = replace(dialogues[0], ground_truth=[*dialogues[0].ground_truth, ItemReference(title="Nowhere")])
-    args = RewardArguments(str(files.catalog), str(files.train), popularity_power=1.0)
+    args = RewardArguments(catalog=str(files.catalog), dialogues=str(files.train), popularity_power=1.0)
     reward = rank_grpo.make_reward(args, catalog, dialogues, NUM_RANKS)
     assert reward.item_weights is not None
     assert len([message for message in caplog.messages if "are not in the catalogue" in message]) == 1

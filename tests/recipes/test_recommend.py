@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog import Catalog, parse_list
-from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.arguments import WriterArguments
 from rankrl.run.lists import ListWriter
 from recipes import recommend
 from tests.recipes.runs import NUM_RANKS, Files, run
@@ -18,7 +18,7 @@ from tests.recipes.runs import NUM_RANKS, Files, run
 def test_answers_one_request(files: Files, sft_adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(recommend, catalog=files.catalog, model_name_or_path=sft_adapter, request="Something like Heat (1995).")
 
-    arguments = EvaluationArguments(catalog="", dialogues="", model_name_or_path=str(sft_adapter))
+    arguments = WriterArguments(model_name_or_path=str(sft_adapter))
     writer = ListWriter.load(arguments, Catalog.load(files.catalog))
     prompt = writer.renderer.render([{"role": "user", "content": "Something like Heat (1995)."}])
     assert "Something like Heat (1995)." in prompt.text
@@ -32,7 +32,7 @@ def test_hits_are_written_as_the_catalogue_writes_them_and_the_rest_as_it_stands
     files: Files, sft_adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog = Catalog.load(files.catalog)
-    arguments = EvaluationArguments(catalog="", dialogues="", model_name_or_path=str(sft_adapter))
+    arguments = WriterArguments(model_name_or_path=str(sft_adapter))
     writer = ListWriter.load(arguments, catalog)
     known = catalog.lines[0]
     text = f"1. {known.upper()}\n\nNobody Made This (1990)\n{known}\none line too many"

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from transformers import TrainerControl, TrainerState
 
-from rankrl.run.alarms import Alarms
-from rankrl.run.arguments import AlarmArguments
+from rankrl.run.alarms import AlarmArguments, Alarms
 
 KEYS = ("entropy/all", "kl/all", "repeat/all", "in_catalog/all", "list_length", "informative/all")
 # `make demo`, seed 0, K = 10: the first line of the log, one in the middle, the last one.

@@ -101,7 +101,7 @@ def test_workers_that_share_no_disk_do_not_wait_for_ever(ray: Any, files: Files)
     def waits(args: Any, teacher_args: TeacherConfig) -> None:
         raise OtherShards(Shard.parse(args.shard), 7, "answers")
 
-    args = demonstrations.DemonstrationArguments(str(files.catalog), str(files.train), ray_shards=2)
+    args = demonstrations.DemonstrationArguments(**files.training, ray_shards=2)
     with pytest.raises(RuntimeError, match=r"shard 1/2 has done its share, and waits for 7 answers .* share the file"):
         shards.run_on_ray(waits, args, TeacherConfig())
 
@@ -118,6 +118,6 @@ def test_a_teacher_that_cannot_go_on_stops_the_run_in_words(ray: Any, files: Fil
 
 def test_without_ray(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    args = demonstrations.DemonstrationArguments(str(files.catalog), str(files.train), ray_shards=2)
+    args = demonstrations.DemonstrationArguments(**files.training, ray_shards=2)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'rankrl\[ray\]'; or use --shard i/n"):
         shards.run_on_ray(demonstration_work.run_shard, args, TeacherConfig())
