@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from catalog.catalogue import Catalog
 from catalog.items import Item
 from catalog.lines import DEFAULT_TEMPLATE
-from catalog.parsing import read_line, split_lines
+from catalog.parsing import split_lines
 
 _WIDEST_COLUMN = 60
 
@@ -145,9 +145,7 @@ def _how(catalog: Catalog, line: str, item_id: int, score: float) -> str:
         return "none"
     if score < 100:
         return "fuzzy"
-    year = read_line(line).year
-    same_line = line == catalog.lines[item_id]
-    return "exact" if same_line or year in (None, catalog[item_id].year) else "year"
+    return "exact" if catalog.match_scores([line], min_score=None)[0][0] == item_id else "year"
 
 
 def _examples(catalog: Catalog, groups: Sequence[Sequence[int]]) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,7 @@ def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], str, list[str]]:
             arrays = dict(file)
         version = str(arrays.pop("catalog_version"))
         keys = json.loads(arrays.pop("catalog_keys").tobytes())
-    except (KeyError, ValueError, EOFError) as error:
+    except (KeyError, ValueError, EOFError, TypeError, BadZipFile) as error:  # TypeError: one array, a .npy
         raise CatalogError(
             f"{path.name} was not written by save_item_arrays ({error}); it has no version and keys"
         ) from error
@@ -122,7 +123,9 @@ def _realign(
         filling = np.asarray(neutral)
         with np.errstate(invalid="ignore"):  # NaN as an integer: refused below
             fitted = filling.astype(values.dtype)
-        if not np.array_equal(fitted, filling, equal_nan=filling.dtype.kind == "f"):
+        # Whole numbers have to fit to the last digit; 0.1 is no float32, and yet means what it says.
+        exact = np.array_equal(fitted, filling, equal_nan=filling.dtype.kind == "f")
+        if not (exact or (values.dtype.kind == "f" and np.can_cast(filling.dtype, values.dtype, "same_kind"))):
             raise CatalogError(
                 f"the neutral value {neutral!r} of {name!r} does not fit the array's type {values.dtype}"
             )

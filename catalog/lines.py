@@ -12,7 +12,6 @@ from catalog.items import CatalogError, Item
 from catalog.titles import collapse
 
 DEFAULT_TEMPLATE = "{title} ({year})"
-_SHOWN_COLLISIONS = 5
 
 
 def render_lines(items: Sequence[Item], template: str = DEFAULT_TEMPLATE) -> list[str]:

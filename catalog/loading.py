@@ -18,7 +18,6 @@ from catalog.titles import read_year
 Row = tuple[str, dict[str, Any]]  # where it stands ("films.csv:7"), its fields
 
 _OUR_FIELDS = ("title", "year", "id", "aliases", "alias_ids")
-_LIST_FIELDS = ("aliases", "alias_ids")
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".p", ".joblib", ".pt")
 _PICKLE_HELP = (
     "is a pickle, and loading a pickle runs whatever code is in it, so this library never does. If you trust the file, "
@@ -56,7 +55,9 @@ def read_items(path: str | os.PathLike[str], columns: Mapping[str, str]) -> tupl
     for place, fields in rows:
         try:
             renamed = {ours: fields.pop(theirs) for ours, theirs in columns.items() if theirs in fields}
-            items.append(_to_item(fields | renamed))
+            # A column of the file's own with the name of a mapped field means something else.
+            rest = {name: value for name, value in fields.items() if name not in columns}
+            items.append(_to_item(rest | renamed))
             places.append(place)
         except _BadFields as error:
             problems.extend(f"{place}: {problem}" for problem in error.problems)
@@ -167,6 +168,8 @@ def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[Row]:
                 continue
             if header is None:
                 header = values
+                if repeated := sorted({column for column in header if header.count(column) > 1}):
+                    problems.append(f"{place}: the header names {repeated[0]!r} more than once; rename one")
             elif len(values) != len(header):
                 problems.append(f"{place}: {len(values)} fields, expected {len(header)} as in the header; quote commas")
             else:
@@ -253,7 +256,7 @@ def _to_json(item: Item) -> str:
     row: dict[str, Any] = {"id": item.key, "title": item.title, "year": item.year}
     if item.aliases:
         row |= {"aliases": list(item.aliases)}
-    if clash := sorted(set(row) & set(item.metadata)):
+    if clash := sorted({*row, "aliases"} & set(item.metadata)):
         raise CatalogError(
             f"the metadata of {item.key!r} has a field {clash[0]!r}, which names a part of the item; rename it"
         )

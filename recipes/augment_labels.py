@@ -80,7 +80,6 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     hashes = {path: file_hash(path) for path in (args.metadata_template, args.judge_template) if path}
     write_manifest(output, catalog, None, args, teacher_args, inputs=hashes, teacher=teacher_facts(teacher))
     save_scores(output / "scores.jsonl", scored_rows(dialogues, retrieved, scored, catalog))
-    work.finish()
     save_dialogues(output / "labels.jsonl", with_labels(dialogues, augmented, catalog))
     sources = {scored.source: labels}
     if args.scorer != "encoder":
@@ -99,6 +98,7 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
     trust = args.trust if measured is None else measured.source
     text = json.dumps({"sources": plain_metrics(systems), "trust": trust}, indent=1) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")
+    work.finish()
     if systems:
         title = f"{len(dialogues):,} dialogues, 95 % intervals"
         console.print(comparison_table(systems, COLUMNS, title=title, rows="Source"))

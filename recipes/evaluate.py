@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def score_popularity(
     resolver = TruthResolver(catalog, year_tolerance=year_tolerance)
     popular = popular_items(wanted, len(catalog)).tolist()
     seen = resolver.seen([d.seen for d in test])
-    ranked = [list(islice((item for item in popular if item not in row), num_ranks)) for row in seen]
+    lists = [list(islice((item for item in popular if item not in row), num_ranks)) for row in seen]
+    ranked = [row + [-1] * (num_ranks - len(row)) for row in lists]  # a small catalogue runs out of items
     truth = resolver.truth([d.ground_truth for d in test])
     ids = [d.id for d in test]
     return evaluate_ranked(ranked, truth, ids=ids, num_items=len(catalog), seen=seen, popularity=popularity)
@@ -61,7 +63,7 @@ def wanted_in_training(args: EvaluationArguments, catalog: Catalog) -> list[dict
     """The truth of `popularity_from`, if that is given."""
     if not args.popularity_from:
         return None
-    train = read_dialogues(args, args.popularity_from)
+    train = read_dialogues(replace(args, limit=None, split=args.popularity_split), args.popularity_from)
     return resolve_truth(catalog, [d.ground_truth for d in train], year_tolerance=args.year_tolerance)
 
 

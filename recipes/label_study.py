@@ -110,7 +110,7 @@ def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
 
 def write_log(folder: Path, logged: int, number: int) -> Path:
     """The first training dialogues, of whose true labels the log keeps only some."""
-    path = folder / "logged.jsonl"
+    path = folder / f"logged_{logged}_of_{number}.jsonl"  # another log is another command, which `run_once` compares
     dialogues = load_dialogues(folder / "train.jsonl", limit=number)
     save_dialogues(path, [replace(dialogue, ground_truth=dialogue.ground_truth[:logged]) for dialogue in dialogues])
     return path

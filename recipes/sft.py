@@ -205,7 +205,7 @@ def main(
         trainer.add_callback(callback)
     train(trainer, checkpoint)
     if trainer.is_world_process_zero():
-        write_model_card(training_args.output_dir)
+        write_model_card(training_args.output_dir, trainer.hub_model_id if training_args.push_to_hub else None)
 
 
 def cli(*callbacks: TrainerCallback) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog import ItemReference, parse_list, title_key
+from catalog.files import whole_file
+from catalog.parsing import read_line
 from rankrl.data.schema import FIELDS, REQUIRED, Dialogue, DialogueError, Problem, dialogue_from_row
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ def load_dialogues(
         rows = [(where, _from_reddit(row, name, index)) for index, (where, row) in enumerate(rows)]
     else:
         rows = _rename(rows, present, columns or {}, required, path)
+    # Before any row is left out: what was recorded of all rows finds them in a part of them.
+    rows = [(where, _with_id(row, f"{name}:{number}:0")) for number, (where, row) in enumerate(rows)]
     if domain is not None:
         rows = list(islice(_of_domain(rows, domain), limit))
     return _parse(rows, name, allow_empty_truth, unread)
@@ -80,6 +84,8 @@ def load_dialogues(
 def save_dialogues(path: str | Path, dialogues: Iterable[Dialogue]) -> None:
     """Write dialogues to `.jsonl`, `.jsonl.gz` or `.parquet`; `load_dialogues` reads back the same dialogues.
 
+    In one step: a reader never meets half a file.
+
     Raises:
         ValueError: for another file type.
     """
@@ -87,11 +93,13 @@ def save_dialogues(path: str | Path, dialogues: Iterable[Dialogue]) -> None:
     if not path.name.endswith(FILE_TYPES):
         raise ValueError(f"cannot write {path.name}: dialogues are written as {', '.join(FILE_TYPES)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        to_dataset(dialogues).to_parquet(path)
-        return
-    with gzip.open(path, "wt", encoding="utf-8") if path.suffix == ".gz" else path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(dialogue.to_row(), ensure_ascii=False) + "\n" for dialogue in dialogues)
+    with whole_file(path) as file:
+        if path.suffix == ".parquet":
+            to_dataset(dialogues).to_parquet(file)
+            return
+        lines = (json.dumps(dialogue.to_row(), ensure_ascii=False) + "\n" for dialogue in dialogues)
+        text = "".join(lines).encode()
+        file.write(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def to_dataset(dialogues: Iterable[Dialogue]) -> Dataset:
@@ -151,14 +159,23 @@ def _same(one: ItemReference, other: ItemReference) -> bool:
         return one.key == other.key
     if one.title is None or other.title is None:
         return False
-    if title_key(one.title) == title_key(other.title):
-        return one.year == other.year or one.year is None or other.year is None
-    return title_key(_line(one)) == title_key(_line(other))
+    return any(
+        title_key(title) == title_key(name) and (year == named or year is None or named is None)
+        for title, year in _readings(one)
+        for name, named in _readings(other)
+    )
 
 
-def _line(item: ItemReference) -> str:
-    """`Heat (1995)`, however the file wrote it: the title of an item without a year may be such a line already."""
-    return f"{item.title}" if item.year is None else f"{item.title} ({item.year})"
+def _readings(item: ItemReference) -> list[tuple[str, int | None]]:
+    """Title and year, however the file wrote them: the title of an item without a year may be a line with one."""
+    title = f"{item.title}"
+    line = read_line(title)
+    as_line = [(line.title, line.year)] if item.year is None and line.year is not None else []
+    return [(title, item.year), *as_line]
+
+
+def _with_id(row: Row, number: str) -> Row:
+    return row if row.get("id") is not None else {**row, "id": number}
 
 
 def _parse(
@@ -166,14 +183,14 @@ def _parse(
 ) -> list[Dialogue]:
     dialogues: list[Dialogue] = []
     problems, places = list(unread), dict[str, str]()
-    for index, (where, row) in enumerate(rows):
-        if row.get("id") is None:
-            row = {**row, "id": f"{name}:{index}:0"}
+    for where, row in rows:
         try:
             dialogue = dialogue_from_row(row, where, allow_empty_truth=allow_empty_truth)
         except DialogueError as error:
             problems += error.problems
             continue
+        if unwritable := _unwritable(dialogue):
+            problems.append(Problem(where, "text", unwritable, "expected text that UTF-8 can hold, not half an emoji"))
         if dialogue.id in places:
             expected = f"expected an id of its own: {places[dialogue.id]} has the same"
             problems.append(Problem(where, "id", dialogue.id, expected))
@@ -184,6 +201,15 @@ def _parse(
     if rows and not any("seen" in row for _, row in rows):
         logger.warning("%s has no column for 'seen': no item counts as mentioned before", name)
     return dialogues
+
+
+def _unwritable(dialogue: Dialogue) -> str | None:
+    """What no file could hold of a dialogue: JSON may name half of a pair of surrogates."""
+    try:
+        json.dumps(dialogue.to_row(), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return error.object[max(error.start - 20, 0) : error.end]
+    return None
 
 
 def _rename(
@@ -214,10 +240,11 @@ def _from_reddit(row: Row, name: str, index: int) -> Row:
     read = {
         "id": f"{name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}:{index}",
         "messages": prompt,
-        "seen": row.get("seen_titles"),
         "ground_truth": row["groundtruth_with_release_year"],
         "domain": "movie",
     }
+    if "seen_titles" in row:
+        read["seen"] = row["seen_titles"]
     completion = row.get("completion")
     if completion is not None and not isinstance(completion, str):
         completion = "\n".join(message["content"] for message in completion)

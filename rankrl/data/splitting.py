@@ -34,7 +34,7 @@ def hold_out(
         The rows to learn from and those held out, each in the order given.
 
     Raises:
-        ValueError: if either side would be empty.
+        ValueError: for a share out of its range, or if either side would be empty.
 
     Example:
         >>> talk = [{"role": "user", "content": "A film?"}]
@@ -43,6 +43,8 @@ def hold_out(
         >>> len(learn), sorted({dialogue_of(row.id) for row in held})
         (6, ['chat:2'])
     """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share:g}; expected the share of dialogues to hold out, above 0 and below 1.")
     names = sorted({dialogue_of(row_id(row)) for row in rows})
     held = set(np.random.default_rng(seed).permutation(names)[: round(share * len(names))].tolist())
     if not 0 < len(held) < len(names):

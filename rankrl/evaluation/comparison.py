@@ -33,7 +33,8 @@ def over_seeds(
         The mean with its 95 % interval (`bootstrap_over_seeds`); NaN where no seed has the metric.
 
     Raises:
-        ValueError: if the two systems were scored on different rows.
+        ValueError: if the two systems were scored on different rows, or all seeds on the same dialogues, of which not
+            the same have the metric.
     """
     values, dialogues = [], []
     for seed in runs if baseline is None else shared_seeds(runs, baseline):

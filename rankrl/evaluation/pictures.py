@@ -146,7 +146,7 @@ def bar_picture(systems: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]
         axes = figure.add_subplot(1, len(metrics), panel + 1)
         style_axes(axes, theme)
         axes.set_title(metric_label(metric), loc="left", color=theme.text, fontsize=11, fontweight="bold", pad=8)
-        _draw_bars(axes, {name: systems[name][metric] for name in names if metric in systems[name]}, colours, theme)
+        _draw_bars(axes, [systems[name].get(metric) for name in names], names, colours, theme)
         axes.set_yticks(range(len(names)), [system_label(name) for name in names] if panel == 0 else [])
         axes.set_ylim(len(names) - 0.4, -0.6)
     return figure
@@ -223,10 +223,13 @@ def _stroke(name: str) -> dict[str, Any]:
     return {"linewidth": 2, "solid_capstyle": "round"}
 
 
-def _draw_bars(axes: Axes, values: Mapping[str, Any], colours: Mapping[str, str], theme: Theme) -> None:
-    intervals = {name: Interval.parse(value) for name, value in values.items()}
-    longest = max((interval.high for interval in intervals.values()), default=0.0) or 1.0
-    for place, (name, interval) in enumerate(intervals.items()):
+def _draw_bars(
+    axes: Axes, values: Sequence[Any], names: Sequence[str], colours: Mapping[str, str], theme: Theme
+) -> None:
+    bars = [(place, Interval.parse(value)) for place, value in enumerate(values) if value is not None]
+    longest = max((interval.high for _, interval in bars), default=0.0) or 1.0
+    for place, interval in bars:
+        name = names[place]
         alpha = 0.45 if name in REFERENCES else 0.9
         axes.barh(place, interval.mean, height=0.62, color=colours[name], alpha=alpha)
         if interval.high > interval.low:

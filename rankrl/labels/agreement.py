@@ -21,7 +21,7 @@ def teacher_agreement(scores: ArrayLike, teacher: ArrayLike, threshold: float = 
         what is undefined: a correlation with a constant, the precision of no label, the recall where there are none.
 
     Raises:
-        ValueError: if the lengths differ or are 0.
+        ValueError: if the lengths differ or are 0, or a score is no number.
 
     Example:
         >>> teacher_agreement([4.0, 1.0], [3.5, 2.0])["spearman"]
@@ -32,6 +32,8 @@ def teacher_agreement(scores: ArrayLike, teacher: ArrayLike, threshold: float = 
         raise ValueError(
             f"scores of shape {found.shape} and {wanted.shape}; expected one score of each pair, some pairs"
         )
+    if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+        raise ValueError("some of the scores are no numbers; leave out pairs that one of the two has not rated")
     labels, teacher_labels = found >= threshold, wanted >= threshold
     both = int((labels & teacher_labels).sum())
     return {

@@ -174,6 +174,8 @@ class LocalScorer:
             rows = order[start : start + self.batch_size]
             batch = self.tokenizer.pad([inputs[row] for row in rows], return_tensors="pt").to(self.model.device)
             values = self.model(**batch).logits[:, 0].double().cpu().numpy()
+            if not np.isfinite(values).all():
+                raise ValueError(f"{self.name} gives scores that are no numbers; load it with another dtype (float32).")
             yield rows, np.clip(MIDDLE + HALF * values, LOWEST, HIGHEST)
 
 

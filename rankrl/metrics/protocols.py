@@ -4,7 +4,7 @@ Both return `(B, k)` item ids without repeats or seen items, so that every metri
 in what an unknown, seen or repeated line costs: nothing but its place in `served`, its rank in `strict`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,19 +44,6 @@ def strict(ranked: ArrayLike, seen: SeenItems | None, k: int) -> NDArray[np.int6
         array([[-1,  5, -1]])
     """
     return _cut(_without_seen_or_repeated(ranked, seen), k)
-
-
-PROTOCOLS: dict[str, Callable[[ArrayLike, SeenItems | None, int], NDArray[np.int64]]] = {
-    "served": served,
-    "strict": strict,
-}
-
-
-def apply_protocol(name: str, ranked: ArrayLike, seen: SeenItems | None, k: int) -> NDArray[np.int64]:
-    """Apply the protocol called `name`, `"served"` or `"strict"`; arguments and result as for `served`."""
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; expected one of {sorted(PROTOCOLS)}.")
-    return PROTOCOLS[name](ranked, seen, k)
 
 
 def _without_seen_or_repeated(ranked: ArrayLike, seen: SeenItems | None) -> NDArray[np.int64]:

@@ -353,7 +353,8 @@ class EvaluationArguments(WriterArguments, DataArguments):
         batch_size: prompts decoded at once.
         year_tolerance: accept a truth item whose year is off by so many years.
         popularity_from: training dialogues; also score the one list of what is wanted most often in them, and how
-            popular the lists are: share and recall of the tail.
+            popular the lists are: share and recall of the tail. All of them are read, whatever `limit` says.
+        popularity_split: their split of a Hugging Face dataset, if it has several.
         shuffle_requests: seed; swap the requests between users, to see whether the model reads them.
     """
 
@@ -361,4 +362,5 @@ class EvaluationArguments(WriterArguments, DataArguments):
     batch_size: int = field(default=64, metadata={"help": "Prompts decoded at once."})
     year_tolerance: int = field(default=0, metadata={"help": "Years by which a truth item may be off."})
     popularity_from: str | None = field(default=None, metadata={"help": "Training dialogues for the yardstick."})
+    popularity_split: str | None = field(default=None, metadata={"help": "Their split of a Hugging Face dataset."})
     shuffle_requests: int | None = field(default=None, metadata={"help": "Seed; swap requests between users."})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCard
 
 from rankrl.run.manifest import MANIFEST
 
@@ -35,8 +36,11 @@ of `rankrl.data` renders it, and `Catalog.ranked` turns what the model writes in
 """
 
 
-def write_model_card(folder: str | Path) -> None:
-    """Write `README.md` from the `manifest.json` of a finished SFT or Rank-GRPO run."""
+def write_model_card(folder: str | Path, push_to: str | None = None) -> None:
+    """Write `README.md` from the `manifest.json` of a finished SFT or Rank-GRPO run.
+
+    `push_to` names the model on the Hub that the run was pushed to, with TRL's draft.
+    """
     folder = Path(folder)
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     settings: dict[str, Any] = {}
@@ -65,6 +69,8 @@ def write_model_card(folder: str | Path) -> None:
         rows="\n".join(f"| {name} | {value} |" for name, value in known.items()),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+    if push_to is not None:
+        ModelCard(text).push_to_hub(push_to)
 
 
 def _versions(versions: dict[str, str]) -> str:

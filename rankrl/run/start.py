@@ -27,9 +27,18 @@ _RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
 def read_data(args: DataArguments, *, allow_empty_truth: bool = False) -> tuple[Catalog, list[Dialogue]]:
-    """The catalogue and the dialogues that the arguments name, filtered as they say."""
+    """The catalogue and the dialogues that the arguments name, filtered as they say.
+
+    Raises:
+        ValueError: if no dialogue is left.
+    """
     catalog = load_catalog(args)
     dialogues = read_dialogues(args, args.dialogues, allow_empty_truth=allow_empty_truth)
+    if not dialogues:
+        raise ValueError(
+            f"{args.dialogues} has no dialogue to work on: it is empty, or all of its truth was mentioned before "
+            "(only_new_items: true leaves such rows out)."
+        )
     logger.info("%d dialogues, catalogue of %d items (version %s)", len(dialogues), len(catalog), catalog.version[:12])
     return catalog, dialogues
 

@@ -58,6 +58,8 @@ def test_a_neutral_value_has_to_fit(tmp_path):
     for bad in (0.5, float("nan")):
         with pytest.raises(CatalogError, match="does not fit the array's type int64"):
             load_item_arrays(tmp_path / "w.npz", catalogue("ab"), neutral={"w": bad})
+    save_item_arrays(tmp_path / "w.npz", catalogue("a"), w=np.array([1.0], dtype=np.float32))
+    assert load_item_arrays(tmp_path / "w.npz", catalogue("ab"), neutral={"w": 0.1})["w"][1] == np.float32(0.1)
     save_item_arrays(tmp_path / "w.npz", catalogue("a"), w=[1.0])
     assert np.isnan(load_item_arrays(tmp_path / "w.npz", catalogue("ab"), neutral={"w": float("nan")})["w"][1])
 
@@ -81,7 +83,10 @@ def test_arrays_that_are_not_per_item_are_refused(tmp_path, arrays, message):
 def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", w=[1, 2])
     (tmp_path / "text.npz").write_text("w")
-    for name in ("other.npz", "text.npz"):
+    save_item_arrays(tmp_path / "whole.npz", catalogue("a"), w=[1])
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-40])
+    np.save(tmp_path / "one.npy", [1, 2])
+    for name in ("other.npz", "text.npz", "cut.npz", "one.npy"):
         with pytest.raises(CatalogError, match=f"{name} was not written by save_item_arrays"):
             load_item_arrays(tmp_path / name, catalogue("a"))
 

@@ -90,6 +90,24 @@ def test_columns_have_other_names(tmp_path):
         Catalog.load(path, columns={"key": "asin"})
 
 
+def test_a_mapped_field_is_not_taken_from_elsewhere(tmp_path):
+    text = "title,year,released,id,asin\nHeat,2024,1995,1,a1\nUp,2024,,2,\n"
+    (tmp_path / "p.csv").write_text(text)
+    films = Catalog.load(tmp_path / "p.csv", columns={"year": "released", "id": "asin"})
+    assert [(film.title, film.year, film.key) for film in films] == [("Heat", 1995, "a1"), ("Up", None, "Up")]
+
+
+def test_a_column_that_comes_twice_is_reported(tmp_path):
+    (tmp_path / "p.csv").write_text("title,genre,genre\nHeat,crime,drama\n")
+    with pytest.raises(CatalogError, match="header names 'genre' more than once"):
+        Catalog.load(tmp_path / "p.csv")
+
+
+def test_metadata_cannot_become_aliases(tmp_path):
+    with pytest.raises(CatalogError, match="has a field 'aliases', which names a part of the item"):
+        Catalog([Item("Heat", 1995, "a", (), {"aliases": ["Fire"]})]).save(tmp_path / "c.jsonl")
+
+
 def test_a_template_goes_through_load(tmp_path):
     films = Catalog.load(write(tmp_path / "f.jsonl", ROWS), "{title} [{key}]")
     assert films.lines == ["Heat [a]", "Amélie [b]", "Gilda [c]"]

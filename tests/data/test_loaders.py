@@ -146,6 +146,19 @@ def test_domains_are_chosen_before_the_limit(tmp_path: Path) -> None:
         load_dialogues(path, domain="song")
 
 
+def test_rows_are_numbered_before_any_is_left_out(tmp_path: Path) -> None:
+    """What was recorded of all rows, by their numbers, belongs to the same rows of a domain."""
+    rows = [{**row(domain="book" if n % 2 else "movie"), "id": None} for n in range(4)]
+    path = write(tmp_path / "mixed.jsonl", *rows)
+    assert [d.id for d in load_dialogues(path, domain="book")] == [d.id for d in load_dialogues(path)][1::2]
+
+
+def test_half_an_emoji_is_reported_where_it_stands(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", row(id="a:0:0"), row(id="a:1:0", messages="Fun \ud83d film?"))
+    with pytest.raises(DialogueError, match="x.jsonl:2: text.*UTF-8 can hold, not half an emoji"):
+        load_dialogues(path)
+
+
 def test_a_source_without_seen_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "x.jsonl", {"messages": "hi", "ground_truth": ["Heat"]})
     with caplog.at_level(logging.WARNING):
@@ -192,6 +205,18 @@ def test_processed_reddit_v2(tmp_path: Path, year: object, prompt: object, saved
 def test_reddit_v2_without_completions(tmp_path: Path) -> None:
     path = write(tmp_path / "test.jsonl", {"prompt": "hi", "groundtruth_with_release_year": [["Heat", 1995]]})
     assert load_dialogues(path)[0].recommendations is None
+
+
+def test_reddit_v2_without_seen_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_dialogues(write(tmp_path / "test.jsonl", {"prompt": "hi", "groundtruth_with_release_year": [["Heat", 1995]]}))
+    assert "no column for 'seen'" in caplog.text
+
+
+def test_a_line_and_a_title_may_be_the_same_film() -> None:
+    pairs = [("Heat", "Heat (1995)", 0), ("Heat (1995)", "Heat", 0), ("Heat (1986)", "Heat (1995)", 1)]
+    for seen, wanted, left in pairs:
+        kept, _ = only_new_items([Dialogue("a", ASK, [seen], [wanted])], keep_empty=True)
+        assert len(kept[0].ground_truth) == left, (seen, wanted)
 
 
 def test_only_new_items_remain() -> None:

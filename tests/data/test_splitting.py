@@ -49,3 +49,9 @@ def test_anything_with_a_dialogue_can_be_split() -> None:
 def test_a_side_without_a_dialogue_is_refused(share: float, left: str) -> None:
     with pytest.raises(ValueError, match=f"of 4 dialogues leaves {left}.*up to the last colon"):
         hold_out(rows([3] * 4), share)
+
+
+@pytest.mark.parametrize("share", [-0.25, 0.0, 1.0, 1.5])
+def test_a_share_is_a_share(share: float) -> None:
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        hold_out([f"set:{n}:0" for n in range(8)], share, row_id=str)

@@ -191,3 +191,10 @@ def test_a_system_without_a_metric_has_no_bar_there() -> None:
     _, recall = bar_picture(SYSTEMS, ["ndcg@10", "recall@10"]).axes
     assert [text.get_text() for text in recall.texts] == ["0.200", "0.150"]
     assert len(recall.patches) == 2
+
+
+def test_bars_stand_in_the_rows_of_their_systems() -> None:
+    systems = {"a": {"m": 0.1}, "b": {"m": 0.2, "n": 0.7}, "c": {"m": 0.3, "n": 0.9}}
+    _, second = bar_picture(systems, ["m", "n"]).axes
+    bars = {round(bar.get_y() + bar.get_height() / 2): bar.get_width() for bar in second.patches}
+    assert bars == {1: 0.7, 2: 0.9}

@@ -39,3 +39,8 @@ def test_the_correlation_is_scipys(pairs: list[tuple[float, float]]) -> None:
 def test_other_shapes_are_refused(scores: list, teacher: list) -> None:
     with pytest.raises(ValueError, match="expected"):
         teacher_agreement(scores, teacher)
+
+
+def test_scores_have_to_be_numbers() -> None:
+    with pytest.raises(ValueError, match="no numbers"):
+        teacher_agreement([4.0, float("nan")], [3.5, 2.0])

@@ -141,6 +141,13 @@ def test_several_outputs_are_refused(path: Path) -> None:
         LocalScorer(model, gpt2_tokenizer(), "classes")
 
 
+def test_scores_that_are_no_numbers_are_no_scores(path: Path) -> None:
+    scorer = LocalScorer.load(path, device="cpu", quiet=True)
+    torch.nn.init.constant_(scorer.model.score.weight, float("nan"))
+    with pytest.raises(ValueError, match="scores that are no numbers; load it with another dtype"):
+        scorer.score(DIALOGUES, CANDIDATES)
+
+
 def test_every_dialogue_needs_its_candidates(path: Path) -> None:
     with pytest.raises(ValueError, match="3 dialogues"):
         LocalScorer.load(path, device="cpu").score(DIALOGUES, CANDIDATES[:2])

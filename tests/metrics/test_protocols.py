@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.metrics import recall_at_k
-from rankrl.metrics.protocols import apply_protocol, served, strict
+from rankrl.metrics import recall_at_k, served, strict
 
 LINES = st.lists(st.integers(-1, 6), min_size=5, max_size=5)
 ROWS = st.lists(st.tuples(LINES, st.sets(st.integers(-1, 6), max_size=3)), min_size=1, max_size=4)
@@ -43,11 +42,6 @@ def test_nothing_seen_may_be_left_out() -> None:
     assert strict([[2, -1, 2, 3]], None, 4).tolist() == [[2, -1, -1, 3]]
 
 
-def test_by_name() -> None:
-    ranked = np.array([[-1, 4]])
-    assert apply_protocol("served", ranked, None, 1).tolist() == [[4]]
-    assert apply_protocol("strict", ranked, None, 1).tolist() == [[-1]]
-    with pytest.raises(ValueError, match=r"'lenient'; expected one of \['served', 'strict'\]"):
-        apply_protocol("lenient", ranked, None, 1)
+def test_no_rank_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="k is 0"):
-        served(ranked, None, 0)
+        served(np.array([[-1, 4]]), None, 0)

@@ -137,6 +137,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "value": ({"num_ranks": "three"}, r"--num_ranks.*invalid int value: 'three'"),
     "YAML": ({"config": "{yaml}"}, r"Unknown arguments from config file .*: num_rnaks"),
     "LoRA": ({"use_peft": True, "lora_target_modules": "q_proj"}, r"names q_proj, which the model lacks.*c_attn, c_fc"),
+    "no dialogues": ({"dialogues": "{empty}"}, r"empty.jsonl has no dialogue to work on"),
     "best of no eval set": (
         {"save_strategy": "best", "metric_for_best_model": "loss"},
         r"save_strategy is 'best'.*--validation",
@@ -159,10 +160,13 @@ def test_a_mistake_is_said_in_one_message(
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     given, said = MISTAKES[mistake]
-    names = {"tmp": tmp_path, "songs": tmp_path / "songs.jsonl", "yaml": tmp_path / "my.yaml", "unfinished": tmp_path}
+    names = {"tmp": tmp_path, "yaml": tmp_path / "my.yaml", "unfinished": tmp_path}
+    names |= {name: tmp_path / f"{name}.jsonl" for name in ("songs", "empty")}
     if mistake == "other items":
         songs = [replace(d, ground_truth=[(f"Song {d.id}", 2020)]) for d in load_dialogues(files.test)]
         save_dialogues(names["songs"], songs)
+    if mistake == "no dialogues":
+        names["empty"].touch()
     if mistake == "YAML":
         names["yaml"].write_text("num_rnaks: 3\n", encoding="utf-8")
     if mistake == "unfinished":

@@ -12,11 +12,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from catalog import Catalog
-from rankrl.data import PromptRenderer, load_dialogues, save_dialogues
+from rankrl.data import Dialogue, PromptRenderer, load_dialogues, save_dialogues
 from rankrl.data.simulation import shuffled
 from rankrl.evaluation import evaluate as score
 from rankrl.metrics import Popularity
-from rankrl.run.arguments import WriterArguments
+from rankrl.run.arguments import EvaluationArguments, WriterArguments
 from rankrl.run.lists import ListWriter
 from recipes import evaluate, rank_grpo
 from tests.recipes.runs import NUM_RANKS, PAIRS, SMALL, Files, run
@@ -119,6 +119,22 @@ def test_popularity_stands_beside_the_model(
     assert {name: value["mean"] for name, value in metrics.items()} == pytest.approx(expected)
     assert f"tail_recall@{NUM_RANKS}" in expected
     assert {"Tail", f"recall@{NUM_RANKS}"} <= set(capsys.readouterr().out.split())
+
+
+def test_a_limit_of_the_test_is_none_of_the_training(files: Files, sft_model: Path, tmp_path: Path) -> None:
+    settings = {"popularity_from": str(files.train), "limit": 2}
+    assert report(files, sft_model, tmp_path / "few.json", **settings)["rows"] == 2
+    where = EvaluationArguments(catalog="", dialogues="", **settings)
+    wanted = evaluate.wanted_in_training(where, Catalog.load(files.catalog))
+    assert wanted is not None
+    assert len(wanted) == len(load_dialogues(files.train))
+
+
+def test_the_yardstick_of_a_small_catalogue_has_shorter_lists() -> None:
+    catalog = Catalog([("Heat", 1995), ("Up", 2009)])
+    test = [Dialogue("a:0:0", [{"role": "user", "content": "?"}], ["Heat (1995)"], ["Up (2009)"])]
+    scores = evaluate.score_popularity(catalog, [{0: 1.0}, {1: 1.0}], test, 2)
+    assert scores.summary()["ndcg@2"] == 1.0
 
 
 def test_requests_can_be_swapped_between_users(files: Files, sft_model: Path, tmp_path: Path) -> None:

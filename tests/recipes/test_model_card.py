@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from rankrl.run.model_card import write_model_card
 from recipes import rank_grpo
@@ -39,9 +41,14 @@ def test_rank_grpo_takes_the_place_of_the_draft_of_trl(files: Files, sft_adapter
     assert f"| started from | {sft_adapter} |" in text
 
 
-def test_a_model_of_the_hub_is_named_as_the_base(sft_model: Path, tmp_path: Path) -> None:
+def test_a_model_of_the_hub_is_named_as_the_base(
+    sft_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = json.loads((sft_model / "manifest.json").read_text(encoding="utf-8"))
     manifest["config"]["ModelConfig"]["model_name_or_path"] = "Qwen/Qwen2.5-0.5B-Instruct"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    write_model_card(tmp_path)
+    pushed = []
+    monkeypatch.setattr(ModelCard, "push_to_hub", lambda card, name: pushed.append((name, card.content)))
+    write_model_card(tmp_path, "me/films")
     assert card_of(tmp_path)[0]["base_model"] == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert pushed == [("me/films", (tmp_path / "README.md").read_text(encoding="utf-8"))]
