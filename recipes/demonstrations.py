@@ -124,8 +124,9 @@ def show_plan(work: TeacherWork) -> None:
 def settings_of(args: DemonstrationArguments) -> dict[str, Any]:
     """The settings that decide a list, for the card."""
     names = (
-        *("steps", "encoder", "num_ranks", "teacher_ranks", "fuzzy_min_score", "context_weight", "num_candidates"),
-        *("num_rated", "num_orders", "window", "rating_weight", "regularization", "adjust_on", "folds", "keep_seen"),
+        *("steps", "encoder", "encoder_revision", "encoder_prompt", "num_ranks", "teacher_ranks", "fuzzy_min_score"),
+        *("context_weight", "num_candidates", "num_rated", "num_orders", "window", "rating_weight", "regularization"),
+        *("adjust_on", "folds", "keep_seen"),
     )
     return {name: getattr(args, name) for name in names}
 

@@ -71,7 +71,16 @@ def make_encoder(args: JudgedArguments, item_texts: Sequence[str]) -> Any:
     """The encoder that the arguments name; TF-IDF learns its words from the items."""
     if args.encoder == "tfidf":
         return TfidfEncoder.fit(item_texts)
-    encoder = SentenceTransformerEncoder(args.encoder)
+    encoder = _load_encoder(args)
     if args.vector_cache is None:
         return encoder
     return CachedEncoder(encoder, args.vector_cache, shard=Shard.parse(args.shard) if args.shard else None)
+
+
+def _load_encoder(args: JudgedArguments) -> SentenceTransformerEncoder:
+    return SentenceTransformerEncoder(
+        args.encoder,
+        prompt=args.encoder_prompt,
+        trust_remote_code=args.encoder_trust_remote_code,
+        revision=args.encoder_revision,
+    )
