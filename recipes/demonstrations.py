@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rankrl.data import PromptTemplate, dialogue_of
+from rankrl.data import PromptTemplate
 from rankrl.demonstrations import Demonstrations, build_demonstrations
 from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.evaluation import comparison_table
@@ -40,7 +40,7 @@ console = Console()
 
 def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstrations | None:
     """Build demonstrations and write them, their card and the adjustment to `args.output_dir`."""
-    # Whatever can be wrong with the settings is found before the first call is paid for.
+    # What can be wrong with the settings is found here and by `DemonstrationWork.load`, before a call is paid for.
     prompt = PromptTemplate.load(args.prompt_template)
     if not run_shards(run_shard, args, teacher_args):
         return None
@@ -62,7 +62,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
             seen=work.excluded,
             judge=work.teacher_work.judge(),
             truth=work.truth,
-            groups=[dialogue_of(dialogue.id) for dialogue in dialogues],
+            groups=work.groups,
             adjustment=work.adjustment,
             remapped=work.remapped(raw, encoded),
         )
@@ -124,8 +124,9 @@ def show_plan(work: TeacherWork) -> None:
 def settings_of(args: DemonstrationArguments) -> dict[str, Any]:
     """The settings that decide a list, for the card."""
     names = (
-        *("steps", "encoder", "num_ranks", "teacher_ranks", "fuzzy_min_score", "context_weight", "num_candidates"),
-        *("num_rated", "num_orders", "window", "rating_weight", "regularization", "adjust_on", "folds", "keep_seen"),
+        *("steps", "encoder", "encoder_revision", "encoder_prompt", "num_ranks", "teacher_ranks", "fuzzy_min_score"),
+        *("context_weight", "num_candidates", "num_rated", "num_orders", "window", "rating_weight", "regularization"),
+        *("adjust_on", "folds", "keep_seen"),
     )
     return {name: getattr(args, name) for name in names}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -39,6 +40,9 @@ class BuildSettings:
         adjust_on: fit Adjust on the first so many dialogues; None for all.
         folds: above 1, every dialogue is adjusted by what the other folds' truth says (for small data, and for honest
             scores); otherwise all are adjusted by one fit.
+
+    Raises:
+        ValueError: for steps in another order, a number out of range, or settings that contradict each other.
     """
 
     steps: tuple[str, ...] = STEPS
@@ -57,8 +61,24 @@ class BuildSettings:
             raise ValueError(f"steps are {list(self.steps)}; expected 'remap', then any of 'reflect' and 'adjust'")
         if self.folds > 1 and self.adjust_on is not None:
             raise ValueError("folds use the truth of all dialogues: give either folds or adjust_on")
-        if self.adjust_on is not None and self.adjust_on < 1:
-            raise ValueError(f"adjust_on is {self.adjust_on}; expected at least 1 dialogue, or null for all")
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        weight = "a finite number, 0 (it counts nothing) or more"
+        at_least_listed = f"{self.num_ranks} (num_ranks) or more"
+        ranges = {
+            "num_ranks": (self.num_ranks >= 1, "at least 1"),
+            "context_weight": (0 <= self.context_weight < math.inf, weight),
+            "num_candidates": (not self.steps or self.num_candidates >= self.num_ranks, at_least_listed),
+            "num_rated": (self.num_rated >= 1, "at least 1; to leave Reflect out, take it from the steps"),
+            "rating_weight": (0 <= self.rating_weight < math.inf, weight),
+            "regularization": (0 < self.regularization < math.inf, "above 0, or there may be no best adjustment"),
+            "adjust_on": (self.adjust_on is None or self.adjust_on >= 1, "at least 1 dialogue, or null for all"),
+            "folds": (self.folds >= 0, "2 or more, or 0 for one fit"),
+        }
+        for name, (fits, expected) in ranges.items():
+            if not fits:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {expected}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +93,7 @@ class Demonstrations:
         adjustment: what was learned from the truth, if it was; with folds, that of the last one.
         reflected: the scores that Adjust was given.
         overlap: how much of the lists would be the same if all N items had been candidates, measured on the first
-            dialogues; None where they were.
+            dialogues; None where they were, and with folds, whose fits are not kept.
     """
 
     lists: Mapping[str, NDArray[np.int64]]
@@ -171,6 +191,72 @@ def check_inputs(settings: BuildSettings, *, judge: bool, truth: bool, adjustmen
         raise ValueError("Adjust needs the truth, or an earlier adjustment; or leave it out: steps remap,reflect")
     if settings.folds > 1 and adjustment:
         raise ValueError("an earlier adjustment is used as it is, and folds fit new ones: give either of them")
+
+
+def check_data(
+    settings: BuildSettings,
+    num_items: int,
+    num_titles: int,
+    *,
+    seen: Sequence[Collection[int]] | None,
+    truth: Sequence[Mapping[int, float]] | None,
+    groups: Sequence[str] | None = None,
+) -> None:
+    """Do the settings suit the catalogue and the dialogues? To be asked before a teacher is.
+
+    Args:
+        settings: which steps, and how.
+        num_items: N.
+        num_titles: R, titles in a raw list, at most.
+        seen, groups: as in `build_demonstrations`.
+        truth: what Adjust is to be fitted on; None where it is not fitted.
+
+    Raises:
+        ValueError: if a dialogue may have too few items to list, or a fit has no truth to learn from.
+    """
+    if not settings.steps:
+        return
+    _check_catalog(settings, num_items, num_titles, seen or [])
+    if "adjust" not in settings.steps or truth is None:
+        return
+    if settings.folds > 1:
+        _check_folds(settings.folds, truth, groups)
+    elif not any(truth[: settings.adjust_on]):
+        raise ValueError(
+            f"adjust_on is {settings.adjust_on}, but none of the first {settings.adjust_on} dialogues has a known "
+            "truth to learn from: raise it, or leave Adjust out"
+        )
+
+
+def _check_catalog(settings: BuildSettings, num_items: int, num_titles: int, seen: Sequence[Collection[int]]) -> None:
+    num_ranks, num_candidates = settings.num_ranks, min(settings.num_candidates, num_items)
+    if num_ranks > num_items:
+        raise ValueError(
+            f"num_ranks is {num_ranks}, but the catalogue holds {num_items} items: lower it, or look whether it is the "
+            "whole catalogue"
+        )
+    most_seen, row = max(((len(set(items) - {-1}), -row) for row, items in enumerate(seen)), default=(0, 0))
+    if num_items - most_seen < num_ranks:
+        raise ValueError(
+            f"dialogue {-row} mentions {most_seen} of the catalogue's {num_items} items, which leaves "
+            f"{num_items - most_seen} to list, but num_ranks is {num_ranks}: lower it, or list mentioned items too "
+            "(keep_seen)"
+        )
+    if num_candidates < (needed := max(num_ranks + most_seen, min(num_titles, num_items))):
+        raise ValueError(
+            f"num_candidates is {settings.num_candidates}; expected at least {needed}: the {num_titles} titles of a "
+            f"raw list are among them, and so may be the {most_seen} items that dialogue {-row} mentions, beside the "
+            f"{num_ranks} to list (num_ranks). Raise it; that asks the teacher nothing more"
+        )
+
+
+def _check_folds(folds: int, truth: Sequence[Mapping[int, float]], groups: Sequence[str] | None) -> None:
+    fold_of = _folds(groups or [str(row) for row in range(len(truth))], folds)
+    if len({fold for fold, wanted in zip(fold_of.tolist(), truth, strict=True) if wanted}) < 2:
+        raise ValueError(
+            f"folds is {folds}, but the dialogues with a known truth are all in one of them, which then has nothing to "
+            "learn from: change folds, or set it to 0 for one fit"
+        )
 
 
 def remap_dialogues(

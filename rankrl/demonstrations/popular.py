@@ -17,8 +17,16 @@ def popular_items(truth: Iterable[Iterable[int]], num_items: int) -> NDArray[np.
 
     Returns:
         `(N,)` int64.
+
+    Raises:
+        ValueError: for an id that is not in 0..N-1.
     """
     wanted = np.fromiter((item for row in truth for item in row), dtype=np.int64)
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < num_items:
+        raise ValueError(
+            f"truth names items {wanted.min()} to {wanted.max()}; ids are 0..{num_items - 1}: is the truth of this "
+            "catalogue, and without items that it lacks (-1)?"
+        )
     return np.argsort(-np.bincount(wanted, minlength=num_items), kind="stable")
 
 

@@ -16,6 +16,7 @@ Resolve = Callable[[Sequence[str]], NDArray[np.int64]]
 """n lines -> the item of each, -1 for none."""
 
 _MARKED = re.compile(r"\W{0,3}(?:[0-9]{1,2}|100)\s*[.):]|[-*•‣▪–]\s")
+_OPENS_WITH_TWO_NUMBERS = re.compile(r"\W{0,3}[0-9]{1,3}\s*[.):][0-9]")  # `3:10 to Yuma`, but also `2.12 Angry Men`
 _SPEAKER = re.compile(
     r"^[^\S\n]*(?:\[?\|+(?:human|ai)\b[|\]:]*|(?:user|human|system|assistant|recommender(?: system)?)[^\S\n]*:)",
     re.IGNORECASE | re.MULTILINE,
@@ -71,9 +72,9 @@ def read_lists(
     """Read a teacher's answers.
 
     Where lines are numbered or bulleted, only those are the list. A single line, or one after an introduction that ends
-    in a colon, is split at its commas. A line without a year that the catalogue does not know is prose if it goes on
-    for more than 15 words, or is written and ends like a sentence. Of a dialogue that the teacher went on inventing,
-    the first turn with a list counts.
+    in a colon, is split at its commas, unless other lines are a list. A line without a year that the catalogue does not
+    know is prose if it goes on for more than 15 words, or is written like a sentence and ends like one or has several
+    commas. Of a dialogue that the teacher went on inventing, the first turn with a list counts.
 
     Args:
         replies: D answers; None for one that was refused or empty.
@@ -134,13 +135,32 @@ def _lines(turn: str) -> list[tuple[str, Line]]:
     """The lines of one turn that may name a title."""
     lines = [(turn[line.start : line.end], line) for line in parse_list(turn)]
     marked = [(text, line) for text, line in lines if _MARKED.match(text)]
-    if len(marked) > 1:
+    if sum(not _OPENS_WITH_TWO_NUMBERS.match(text) for text, _ in marked) > 1:
         return [(text, line) for text, line in marked if line.title]
-    for text, _ in lines:
-        introduction = _INTRODUCTION.match(text)
-        if text.count(",") > 1 and (introduction or len(lines) == 1):
-            return _listed(text[introduction.end() if introduction else 0 :], introduced=introduction is not None)
+    for number, (text, _) in enumerate(lines):
+        others = lines[:number] + lines[number + 1 :]
+        if text.count(",") > 1 and _hold_no_list(others) and (titles := _sentence(text, alone=not others)):
+            return titles
     return [(text, line) for text, line in lines if line.title]
+
+
+def _hold_no_list(lines: list[tuple[str, Line]]) -> bool:
+    """May these lines stand around a sentence that lists the titles? Not where two of them could be titles, or one has
+    a year: then they are the list, and the sentence is a remark.
+    """
+    titles = sum(not _is_prose(text, line) for text, line in lines)
+    return titles < 2 and all(line.year is None for _, line in lines)
+
+
+def _sentence(text: str, *, alone: bool) -> list[tuple[str, Line]]:
+    """The titles that one line lists between commas; none where it is a title with a remark, or opens what follows."""
+    introduction = _INTRODUCTION.match(text)
+    if introduction is None:
+        return _listed(text, introduced=False) if alone else []
+    (before,) = parse_list(introduction[0])
+    if before.year is not None or text.endswith(":"):  # `Heat (1995) - stars: Pacino, De Niro, Kilmer`
+        return []
+    return _listed(text[introduction.end() :], introduced=True)
 
 
 def _listed(sentence: str, *, introduced: bool) -> list[tuple[str, Line]]:
@@ -165,7 +185,8 @@ def _is_prose(text: str, line: Line) -> bool:
         return False
     others = line.title.split()[1:]
     capitals = sum(not word[0].islower() for word in others)
-    return len(others) >= _MOST_WORDS or (text[-1] in ".:?!" and 2 * capitals < len(others))
+    like_a_sentence = text[-1] in ".:?!" or text.count(",") > 1
+    return len(others) >= _MOST_WORDS or (like_a_sentence and 2 * capitals < len(others))
 
 
 def _title_text(line: Line) -> str:

@@ -101,6 +101,9 @@ class JudgedArguments(DataArguments):
     Args:
         output_dir: folder for the results.
         encoder: `tfidf`, or the name or directory of a sentence-transformers model.
+        encoder_trust_remote_code: run code that comes with that model, as stella models do: pin its revision then.
+        encoder_revision: its commit, tag or branch on the Hub.
+        encoder_prompt: put before every text, for models that were trained with one.
         vector_cache: file that keeps the vectors of a sentence-transformers model.
         text_fields: (YAML) the catalogue's fields that describe an item; by default all with text.
         describe: whom the teacher describes: `all` items, `missing` (items without a description), `outside` (titles
@@ -118,11 +121,15 @@ class JudgedArguments(DataArguments):
         ray_shards: have so many shards done by Ray's workers first (needs `rankrl[ray]`).
 
     Raises:
-        ValueError: for a shard that is not i/n, or settings that shards cannot work with.
+        ValueError: for a shard that is not i/n, settings that shards cannot work with, or settings of a model beside
+            `encoder: tfidf`.
     """
 
     output_dir: str = field(default="runs/demonstrations", metadata={"help": "Folder for the results."})
     encoder: str = field(default="tfidf", metadata={"help": "tfidf, or a sentence-transformers model."})
+    encoder_trust_remote_code: bool = field(default=False, metadata={"help": "Run code that the encoder comes with."})
+    encoder_revision: str | None = field(default=None, metadata={"help": "The encoder's commit, tag or branch."})
+    encoder_prompt: str | None = field(default=None, metadata={"help": "Put before every text that is encoded."})
     vector_cache: str | None = field(default=None, metadata={"help": "File that keeps vectors."})
     text_fields: list[str] | None = field(default=None, metadata={"help": "Catalogue fields that describe an item."})
     describe: Literal["all", "missing", "outside", "none"] = field(
@@ -144,6 +151,7 @@ class JudgedArguments(DataArguments):
     ray_shards: int | None = field(default=None, metadata={"help": "Shards for Ray's workers to do first."})
 
     def __post_init__(self) -> None:
+        self._check_encoder()
         if self.shard is None and self.ray_shards is None:
             return
         if self.shard is not None:
@@ -154,6 +162,15 @@ class JudgedArguments(DataArguments):
             raise ValueError("a dry run counts what all shards will ask: leave --shard and --ray_shards out.")
         if self.encoder != "tfidf" and self.vector_cache is None:
             raise ValueError(f"shards share the vectors of {self.encoder} in files: name one (vector_cache).")
+
+    def _check_encoder(self) -> None:
+        for name in ("encoder_trust_remote_code", "encoder_revision", "encoder_prompt"):
+            value, unset = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if self.encoder == "tfidf" and value != unset:
+                raise ValueError(
+                    f"{name} is {value!r}, but encoder is tfidf, which is no model: name a sentence-transformers model "
+                    f"(encoder), or leave {name} out ({str(unset).lower() if unset is False else 'null'})."
+                )
 
 
 @dataclass

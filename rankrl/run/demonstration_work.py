@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from catalog import Catalog
-from rankrl.data import Dialogue
+from rankrl.data import Dialogue, dialogue_of
 from rankrl.demonstrations import Adjustment, BuildSettings, Candidates, RawLists
-from rankrl.demonstrations.build import check_inputs, rated_items, remap_dialogues
+from rankrl.demonstrations.build import check_data, check_inputs, rated_items, remap_dialogues
 from rankrl.demonstrations.texts import NOTHING, dialogue_text, item_text
 from rankrl.encoders import Vectors
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.start import read_data, resolve_dialogues
 from rankrl.run.teacher import TeacherWork
-from rankrl.run.texts import make_encoder
+from rankrl.run.texts import make_encoder, try_encoder
 from rankrl.shards import Parts, Shard, digest
 from rankrl.teachers import TeacherConfig, load_teacher
 from rankrl.teachers.shard import ShardTeacher
@@ -76,6 +76,7 @@ class DemonstrationWork:
             ValueError, OSError: if something is wrong with it: before the first call is paid for.
         """
         shard = Shard.parse(args.shard) if args.shard else None
+        check_settings(args)
         settings = build_settings(args)
         catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
         adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
@@ -84,7 +85,17 @@ class DemonstrationWork:
         truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
         check_inputs(settings, judge=teacher is not None, truth=any(truth), adjustment=adjustment is not None)
         teacher_work = TeacherWork.load(args, teacher, catalog, dialogues)
-        return cls(args, settings, catalog, dialogues, truth, seen, adjustment, teacher_work, shard)
+        work = cls(args, settings, catalog, dialogues, truth, seen, adjustment, teacher_work, shard)
+        fitted_on = truth if adjustment is None else None
+        check_data(settings, len(catalog), args.teacher_ranks, seen=work.excluded, truth=fitted_on, groups=work.groups)
+        if settings.steps and not args.dry_run:
+            try_encoder(args, dialogue_text(dialogues[0].messages))
+        return work
+
+    @property
+    def groups(self) -> list[str]:
+        """Per row its dialogue: what folds keep together."""
+        return [dialogue_of(dialogue.id) for dialogue in self.dialogues]
 
     @property
     def excluded(self) -> list[set[int]] | None:
@@ -168,6 +179,22 @@ def run_shard(args: DemonstrationArguments, teacher_args: TeacherConfig) -> None
     )
     if (judge := own.judge()) is not None:
         judge(rated_items(scores, work.settings.num_rated, work.excluded, rows))
+
+
+def check_settings(args: DemonstrationArguments) -> None:
+    """Refuse numbers out of range, of those that `BuildSettings` does not hold.
+
+    Raises:
+        ValueError: for such a number.
+    """
+    score = args.fuzzy_min_score
+    ranges = {
+        **{name: (getattr(args, name) >= 1, "at least 1") for name in ("teacher_ranks", "num_orders", "window")},
+        "fuzzy_min_score": (score is None or 1 < score <= 100, "a score above 1, at most 100, such as 90, or null"),
+    }
+    for name, (fits, expected) in ranges.items():
+        if not fits:
+            raise ValueError(f"{name} is {getattr(args, name)}; expected {expected}")
 
 
 def build_settings(args: DemonstrationArguments) -> BuildSettings:

@@ -71,7 +71,37 @@ def make_encoder(args: JudgedArguments, item_texts: Sequence[str]) -> Any:
     """The encoder that the arguments name; TF-IDF learns its words from the items."""
     if args.encoder == "tfidf":
         return TfidfEncoder.fit(item_texts)
-    encoder = SentenceTransformerEncoder(args.encoder)
+    encoder = _load_encoder(args)
     if args.vector_cache is None:
         return encoder
     return CachedEncoder(encoder, args.vector_cache, shard=Shard.parse(args.shard) if args.shard else None)
+
+
+def try_encoder(args: JudgedArguments, text: str) -> None:
+    """Encode one text, to see whether the model can be loaded; it is not kept in memory while a teacher works. Where
+    the file of vectors holds the text, no model is needed.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if args.encoder == "tfidf":
+        return
+    try:
+        # A shard must not write the file that keeps the vectors, and by itself does not find all of them.
+        encoder = make_encoder(args, []) if args.shard is None else _load_encoder(args)
+        encoder.encode([text])
+    except Exception as error:  # from the Hub, the model's files, or code that it comes with
+        raise ValueError(
+            f"encoder is {args.encoder!r}, which cannot be used: {error}\nExpected tfidf, or a sentence-transformers "
+            "model: its directory, or its name on the Hugging Face Hub. One that comes with code of its own needs "
+            "encoder_trust_remote_code: true, and the packages that this code imports."
+        ) from error
+
+
+def _load_encoder(args: JudgedArguments) -> SentenceTransformerEncoder:
+    return SentenceTransformerEncoder(
+        args.encoder,
+        prompt=args.encoder_prompt,
+        trust_remote_code=args.encoder_trust_remote_code,
+        revision=args.encoder_revision,
+    )

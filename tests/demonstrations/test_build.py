@@ -24,6 +24,7 @@ from rankrl.demonstrations import (
     remap_scores,
     top_items,
 )
+from rankrl.demonstrations.build import check_data
 from rankrl.teachers import Ratings
 from rankrl.teachers.rating_statistics import rating_statistics
 
@@ -236,6 +237,31 @@ def test_settings_that_contradict_each_other() -> None:
     world = World.of(7)
     with pytest.raises(ValueError, match="folds fit new ones"):
         world.build(replace(SETTINGS, folds=2), adjustment=Adjustment(np.ones(20), np.zeros(20)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("num_ranks", 0), ("num_candidates", 19), ("num_rated", 0), ("folds", -1), ("regularization", 0.0)),
+        *((name, value) for name in ("context_weight", "rating_weight") for value in (-0.1, np.nan, np.inf)),
+        *(("regularization", np.nan), ("regularization", np.inf)),
+    ],
+)
+def test_numbers_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected "):
+        BuildSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_without_steps_only_the_lists_have_to_fit() -> None:
+    settings = BuildSettings(steps=(), num_ranks=30, num_candidates=1)
+    check_data(settings, num_items=20, num_titles=40, seen=[set(range(19))], truth=[{}])
+
+
+def test_whoever_may_list_mentioned_items_has_all_of_them() -> None:
+    settings = BuildSettings(steps=("remap",), num_ranks=20)
+    check_data(settings, num_items=20, num_titles=40, seen=None, truth=None)
+    with pytest.raises(ValueError, match="dialogue 1 mentions 1 of the catalogue's 20 items"):
+        check_data(settings, num_items=20, num_titles=40, seen=[{-1}, {-1, 3}, {4}], truth=None)
 
 
 def test_a_step_without_what_it_needs() -> None:

@@ -8,6 +8,13 @@ def test_popularity_counts_the_truth_and_keeps_the_catalogue_order_in_ties() -> 
     assert popular_items([[2, 1], [2], []], 4).tolist() == [2, 1, 0, 3]
 
 
+@pytest.mark.parametrize("item", [3, 7, -1])
+def test_only_items_of_the_catalogue_are_popular(item: int) -> None:
+    with pytest.raises(ValueError, match=r"truth names items .*; ids are 0..2"):
+        popular_items([[1], [item]], 3)
+    assert popular_items([], 3).tolist() == [0, 1, 2]
+
+
 def test_lists_open_with_the_truth_and_skip_what_was_mentioned() -> None:
     lists = truth_then_popular([[3], [2, 0]], [[2], []], np.array([2, 1, 0, 3]), num_ranks=3)
     assert lists.tolist() == [[3, 1, 0], [2, 0, 1]]

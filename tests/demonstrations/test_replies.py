@@ -95,6 +95,43 @@ def test_titles_that_open_with_a_number_are_no_numbered_lines() -> None:
     assert names(reply)[2:] == ["12 Angry Men (1957)", "Heat (1995)"]
 
 
+def test_a_title_may_open_with_a_number_and_a_colon() -> None:
+    yuma = ["3:10 to Yuma (2007)", "3:10 to Yuma (1957)"]
+    assert names("\n".join(["Unforgiven", *yuma, "True Grit"])) == ["Unforgiven", *yuma, "True Grit"]
+    assert names("1.Heat\n2.12 Angry Men\n3.Up") == ["Heat (1995)", "2.12 Angry Men", "Up (2009)"], "none is lost"
+    assert names("1. Heat\n2. 300\n3. Up\nEnjoy") == ["Heat (1995)", "300 (2006)", "Up (2009)"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Heat\nUp\nNobody Made This\nAll of these share themes: crime, heists, and betrayal.",
+        "Heat\nUp\nNobody Made This\nAll of these share themes: Crime, Heists, and Betrayal.",
+        "Based on your favourites: action, sci-fi, and thrillers, here are some:\nHeat\nUp\nNobody Made This",
+        "Based on your favourites: Action, Drama, and Comedy, here are some:\nHeat\nUp\nNobody Made This",
+        "Heat (1995) - a classic: tense, gritty, and long\nUp\nNobody Made This",
+        "Heat (1995) - stars: Pacino, De Niro, Kilmer\nUp (2009) - stars: Asner, Plummer, Ratzenberger\n"
+        "Nobody Made This",
+    ],
+)
+def test_a_remark_with_a_colon_and_commas_is_not_the_list(reply: str) -> None:
+    assert names(reply) == ["Heat (1995)", "Up (2009)", "Nobody Made This"]
+
+
+def test_a_single_title_may_have_a_remark_with_a_colon_and_commas() -> None:
+    assert names("Heat (1995) - stars: Pacino, De Niro, Kilmer") == ["Heat (1995)"]
+    assert names("Heat (1995) - a classic: tense, gritty, and long") == ["Heat (1995)"]
+    assert names("The Good, the Bad, and the Ugly (1966)") == ["The Good, the Bad and the Ugly (1966)"]
+    assert names("You might like: Heat (1995), Up (2009), and Cars (2006).") == [
+        *("Heat (1995)", "Up (2009)", "Cars (2006)")
+    ]
+
+
+def test_a_sentence_of_titles_may_stand_between_greetings() -> None:
+    reply = "Sure!\nI recommend the following: Heat, Up and Nobody Made This, Cars.\nEnjoy the evening!"
+    assert names(reply) == ["Heat (1995)", "Up and Nobody Made This", "Cars"]
+
+
 def test_an_invented_continuation_of_the_dialogue_is_left_out() -> None:
     reply = (
         "Heat (1995)\nUp (2009)\n[|Human|] Thank you! And for my son?\n[|AI|] Sure:\n1. Cars\n2. Bolt\n"

@@ -128,6 +128,12 @@ def test_demonstrations_keep_to_the_paper() -> None:
     assert (teacher.teacher_model, teacher.remote_host) == ("gpt-4o", "api.openai.com")
 
 
+def test_the_papers_encoder_may_run_the_code_it_comes_with() -> None:
+    encoders = [parse(path)[0] for path in FILES if path.stem == "demonstrations"]
+    trusted = [args.encoder for args in encoders if args.encoder_trust_remote_code]
+    assert trusted == [args.encoder for args in encoders if "stella" in args.encoder] != []
+
+
 def test_augmented_labels_keep_to_the_paper() -> None:
     """50 items retrieved, what is scored at least 3.5 of 4 kept (arXiv 2508.05657, data synthesis)."""
     for path in (path for path in FILES if path.stem == "augment_labels"):

