@@ -157,9 +157,13 @@ def _keep(teacher: OpenAITeacher, client: Any, batch: Any, missing: Mapping[str,
 
 
 def _read_row(row: Mapping[str, Any], messages: Messages) -> Answer | None:
+    """The answer in a row of a batch's output; None where it holds none, and the request has to be submitted again."""
     response = row.get("response") or {}
     if response.get("status_code") == 200:
-        return read_completion(response["body"], messages)
+        try:
+            return read_completion(response.get("body"), messages)
+        except TeacherError:  # one broken row must not stand before all that follow it, in this run and the next
+            return None
     if _error(row).get("code") in FILTER_CODES:
         return Answer.of(None, refused=True, finish_reason="content_filter")
     return None

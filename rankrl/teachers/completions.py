@@ -32,13 +32,13 @@ def read_completion(reply: Any, messages: Messages) -> Answer:
     """
     body = reply if isinstance(reply, dict) else reply.to_dict() if hasattr(reply, "to_dict") else None
     choices = body.get("choices") if body else None
-    if not body or not choices or not isinstance(choices[0].get("message"), dict):
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not body or not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise TeacherError(
             f"the server's answer is no chat completion: {str(body or reply)[:_SHOWN]!r}. Is base_url right? It "
             f"usually ends in /v1. {GO_ON}"
         )
-    choice, usage = choices[0], body.get("usage") or {}
-    message = choice["message"]
+    usage, message = body.get("usage") or {}, choice["message"]
     text, finish = message.get("content"), choice.get("finish_reason")
     prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Answer.of(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rankrl.teachers import AnswerCache, BatchNotReady, Budget, BudgetExceeded, OpenAITeacher, TeacherError, batch
-from tests.teachers.server import KEY, KEY_VARIABLE, ChatServer, Reply, completion, messages, numbered, serving
+from tests.teachers.server import KEY, KEY_VARIABLE, ChatServer, Reply, completion, echo, messages, numbered, serving
 
 
 def teacher_at(server: ChatServer, folder: Path, **settings: Any) -> OpenAITeacher:
@@ -103,6 +103,22 @@ def test_refusals_are_answers_and_expired_requests_are_submitted_again(tmp_path:
         server.finish_batches()
         answers = teacher_at(server, tmp_path).ask(numbered(3))
         assert [answer.status for answer in answers] == ["refused", "ok", "ok"]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"choices": []}, {"choices": [None]}, "<html>hi</html>"])
+def test_a_broken_row_does_not_stop_those_after_it(tmp_path: Path, body: Any) -> None:
+    def broken(request: dict, attempt: int) -> Reply:
+        return Reply(body) if request["messages"][0]["content"] == "question 0" else echo(request, attempt)
+
+    with serving(broken) as server:
+        with pytest.raises(BatchNotReady):
+            teacher_at(server, tmp_path).ask(numbered(3))
+        server.finish_batches()
+        with pytest.raises(BatchNotReady, match=r"1 of 3 requests.*batch_1 is in_progress \(0 of 1 done\)"):
+            teacher_at(server, tmp_path).ask(numbered(3))
+        server.behave = echo
+        server.finish_batches()
+        assert [answer.status for answer in teacher_at(server, tmp_path).ask(numbered(3))] == ["ok"] * 3
 
 
 def test_requests_that_would_fail_again_are_an_error(tmp_path: Path) -> None:
