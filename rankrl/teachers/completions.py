@@ -55,16 +55,18 @@ def refused_by_filter(error: Any) -> bool:
     return getattr(error, "status_code", None) == 400 and getattr(error, "code", None) in FILTER_CODES
 
 
-def explain(error: Any, teacher: OpenAITeacher) -> TeacherError:
+def explain(error: Any, teacher: OpenAITeacher, *, once: bool = False) -> TeacherError:
     """What went wrong and what to change, without the key.
 
     Args:
         error: an `openai.OpenAIError`.
         teacher: whose settings to name.
+        once: was this request sent once, however many `retries` there are?
     """
     import openai
 
-    where, tries = f"{teacher.host} ({teacher.base_url})", f"{teacher.retries + 1} attempt(s)"
+    where, tries = f"{teacher.host} ({teacher.base_url})", f"{1 if once else teacher.retries + 1} attempt(s)"
+    patience = "" if once else ", or raise retries"
     said = teacher.scrub(str(getattr(error, "message", error)))[:_SHOWN]
     if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
         # What the server says about a key may quote it, so it is left out.
@@ -82,8 +84,8 @@ def explain(error: Any, teacher: OpenAITeacher) -> TeacherError:
         problem = f"{where} cannot be reached, in {tries}. Is the server running, and base_url right?"
     elif isinstance(error, openai.RateLimitError):
         problem = (
-            f"{where} still limits us after {tries} (status 429): {said!r}. Lower concurrency ({teacher.concurrency}), "
-            "raise retries, or check the account's quota."
+            f"{where} still limits us after {tries} (status 429): {said!r}. Lower concurrency ({teacher.concurrency})"
+            f"{patience}, or check the account's quota."
         )
     elif isinstance(error, openai.NotFoundError):
         problem = (
@@ -96,7 +98,7 @@ def explain(error: Any, teacher: OpenAITeacher) -> TeacherError:
             "take are left out with null (temperature, max_tokens) and others given in parameters."
         )
     elif isinstance(error, openai.APIStatusError):
-        problem = f"{where} failed with status {error.status_code} in {tries}: {said!r}. Try later, or raise retries."
+        problem = f"{where} failed with status {error.status_code} in {tries}: {said!r}. Try later{patience}."
     else:
         problem = f"{where}: the openai client failed with {type(error).__name__}: {said!r}."
     return TeacherError(f"{problem} {GO_ON}")
