@@ -147,7 +147,7 @@ def _keep(teacher: OpenAITeacher, client: Any, batch: Any, missing: Mapping[str,
             if not line.strip():
                 continue
             row = json.loads(line)
-            answer = _read_row(row, missing.get(row["custom_id"], []))
+            answer = _read_row(teacher, row, missing.get(row["custom_id"], []))
             if answer is None:
                 failures.append(row)
                 continue
@@ -156,12 +156,12 @@ def _keep(teacher: OpenAITeacher, client: Any, batch: Any, missing: Mapping[str,
     return failures
 
 
-def _read_row(row: Mapping[str, Any], messages: Messages) -> Answer | None:
+def _read_row(teacher: OpenAITeacher, row: Mapping[str, Any], messages: Messages) -> Answer | None:
     """The answer in a row of a batch's output; None where it holds none, and the request has to be submitted again."""
     response = row.get("response") or {}
     if response.get("status_code") == 200:
         try:
-            return read_completion(response.get("body"), messages)
+            return read_completion(response.get("body"), messages, teacher.scrub)
         except TeacherError:  # one broken row must not stand before all that follow it, in this run and the next
             return None
     if _error(row).get("code") in FILTER_CODES:

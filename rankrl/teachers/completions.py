@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rankrl.teachers.protocol import (
@@ -20,12 +21,13 @@ GO_ON = "Answers that arrived are kept; run again to go on."
 _SHOWN = 300
 
 
-def read_completion(reply: Any, messages: Messages) -> Answer:
+def read_completion(reply: Any, messages: Messages, scrub: Callable[[str], str]) -> Answer:
     """The answer in a chat completion.
 
     Args:
         reply: the client's `ChatCompletion`, or the same as a dictionary.
         messages: the request. Its tokens are estimated (`approximate_tokens`) if the server does not count them.
+        scrub: takes the key out of a text (`OpenAITeacher.scrub`): what answers in a server's place may repeat it.
 
     Raises:
         TeacherError: if this is no chat completion.
@@ -35,8 +37,8 @@ def read_completion(reply: Any, messages: Messages) -> Answer:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not body or not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise TeacherError(
-            f"the server's answer is no chat completion: {str(body or reply)[:_SHOWN]!r}. Is base_url right? It "
-            f"usually ends in /v1. {GO_ON}"
+            f"the server's answer is no chat completion: {scrub(str(body or reply))[:_SHOWN]!r}. Is base_url "
+            f"right? It usually ends in /v1. {GO_ON}"
         )
     usage, message = body.get("usage") or {}, choice["message"]
     text, finish = message.get("content"), choice.get("finish_reason")
