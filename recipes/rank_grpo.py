@@ -31,7 +31,7 @@ from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.model_card import write_model_card
-from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets
+from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets, tokenizer_kwargs
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
@@ -125,7 +125,8 @@ def main(
     refuse_eval_set(training_args)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
     trainer_class = load_trainer(args.trainer)
-    tokenizer = load_tokenizer(model_args.model_name_or_path)
+    loading = model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code)
+    tokenizer = load_tokenizer(model_args.model_name_or_path, **tokenizer_kwargs(loading))
     catalog, dialogues = read_data(args)
     sample = None
     if validation.validation:
@@ -134,7 +135,7 @@ def main(
     model = load_policy(
         model_args.model_name_or_path,
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
-        **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
+        **loading,
     )
     require_lora_targets(model, model_args)
 

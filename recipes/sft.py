@@ -35,6 +35,7 @@ from rankrl.run.models import (
     load_tokenizer,
     model_kwargs,
     require_lora_targets,
+    tokenizer_kwargs,
 )
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import (
@@ -163,11 +164,12 @@ def main(
                 initializer_range=128**-0.5,  # of its width
                 seed=training_args.seed,
             )
-    tokenizer = load_tokenizer(model_args.model_name_or_path)
+    loading = model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code)
+    tokenizer = load_tokenizer(model_args.model_name_or_path, **tokenizer_kwargs(loading))
     model = load_policy(
         model_args.model_name_or_path,
         merge_into=f"{training_args.output_dir}/merged" if model_args.use_peft else None,
-        **model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code),
+        **loading,
     )
     require_lora_targets(model, model_args)
     forget_generation_config(model, tokenizer)  # stage 2, and vLLM with it, would read it from what is saved

@@ -33,7 +33,7 @@ from rankrl.run.console import ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.manifest import file_hash, write_manifest
-from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs
+from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs, tokenizer_kwargs
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import require_joined_processes
 from rankrl.run.start import checkpoint_to_resume, read_data
@@ -132,9 +132,10 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
             )
     name = model_args.model_name_or_path
     name = str(Path(name).resolve()) if name and Path(name).is_dir() else name  # an adapter remembers the place
-    tokenizer = load_tokenizer(name)
+    loading = model_kwargs(model_args)
+    tokenizer = load_tokenizer(name, **tokenizer_kwargs(loading))
     tokenizer.model_max_length = args.max_length  # saved with it, so that pairs are cut alike when they are scored
-    model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **model_kwargs(model_args))
+    model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **loading)
     if model_args.use_peft:
         model_args.lora_task_type = "SEQ_CLS"  # trains and saves the head as well
         model = get_peft_model(model, get_peft_config(model_args))

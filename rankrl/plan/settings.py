@@ -155,9 +155,12 @@ def make_setup(stage: Stage, settings: Namespace, cluster: Cluster, context: int
         settings: from `parse`.
         cluster: where it takes place.
         context: the longest input of the model, in tokens.
+
+    Raises:
+        ValueError: if the list leaves no room for a dialogue.
     """
     training: Any = settings.checked[1]
-    completion = getattr(settings, "max_completion_length", None) or LINE_TOKENS * settings.num_ranks
+    completion = _longest_list(settings, context)
     prompt = min(settings.max_prompt_length or context, context - completion)
     half = bool(training.bf16 or training.fp16 or cluster.mixed in ("bf16", "fp16"))
     weight = _BYTES.get(settings.dtype, 2)
@@ -184,6 +187,20 @@ def make_setup(stage: Stage, settings: Namespace, cluster: Cluster, context: int
     )
 
 
+def _longest_list(settings: Namespace, context: int) -> int:
+    """Tokens that a list may take, as far as the settings tell; refused as the recipe would refuse it."""
+    given = getattr(settings, "max_completion_length", None)
+    completion = given or LINE_TOKENS * settings.num_ranks
+    if completion >= context:
+        source = "max_completion_length" if given else f"{LINE_TOKENS} a line, roughly"
+        raise ValueError(
+            f"a list of {settings.num_ranks} lines may take {completion} tokens ({source}), which leaves no room for "
+            f"a dialogue in the model's context of {context}. Ask for fewer ranks (num_ranks), or take a model with a "
+            "longer context."
+        )
+    return completion
+
+
 def usual_lengths(setup: Setup, num_ranks: int, prompt: int | None = None, completion: int | None = None) -> Setup:
     """A setup with the tokens that prompts and lists usually have, for times: memory is planned for the longest.
 
@@ -193,7 +210,7 @@ def usual_lengths(setup: Setup, num_ranks: int, prompt: int | None = None, compl
         prompt: tokens of a prompt; by default the most.
         completion: tokens of a list; by default `LINE_TOKENS` for each item.
     """
-    usual = completion or min(setup.completion, LINE_TOKENS * num_ranks)
+    usual = min(completion or LINE_TOKENS * num_ranks, setup.completion)
     return replace(setup, prompt=min(prompt or setup.prompt, setup.prompt), completion=usual)
 
 

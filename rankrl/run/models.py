@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ def model_kwargs(model_args: ModelConfig, *, trust_remote_code: bool = False) ->
         "trust_remote_code": trust_remote_code,
     }
     return {name: value for name, value in kwargs.items() if value is not None}
+
+
+def tokenizer_kwargs(model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `model_kwargs` is for the tokenizer too: it comes from the same commit, and may bring code as well."""
+    return {name: model_kwargs[name] for name in ("revision", "trust_remote_code") if name in model_kwargs}
 
 
 def is_adapter(name_or_path: str | Path) -> bool:
@@ -112,7 +117,12 @@ def require_lora_targets(model: torch.nn.Module, model_args: ModelConfig) -> Non
 
 
 def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
-    """The tokenizer of a model, or of an adapter (its own, else that of its base model)."""
+    """The tokenizer of a model, or of an adapter (its own, else that of its base model).
+
+    Args:
+        name_or_path: as `load_policy` takes it.
+        **kwargs: passed to `from_pretrained`; see `tokenizer_kwargs`.
+    """
     if not name_or_path:
         raise ValueError(
             "model_name_or_path is missing; name a model, the directory of a stage, or tiny-gpt2 for SFT on a laptop."
@@ -160,7 +170,7 @@ def load_policy(
         base = AutoModelForCausalLM.from_pretrained(base_name, **whole)  # four bits would round the adapter away
         _save_merged(PeftModel.from_pretrained(base, str(name_or_path)), merged)
     if PartialState().is_main_process:
-        load_tokenizer(name_or_path).save_pretrained(merged)
+        load_tokenizer(name_or_path, **tokenizer_kwargs(model_kwargs)).save_pretrained(merged)
     PartialState().wait_for_everyone()
     return AutoModelForCausalLM.from_pretrained(merged, **model_kwargs)
 

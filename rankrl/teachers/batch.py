@@ -77,7 +77,7 @@ def answer_in_batches(
     Raises:
         BatchNotReady: if some answers are still being written.
         BudgetExceeded: if what has to be submitted would pass the budget; nothing is submitted then.
-        TeacherError: if the server refused a batch or single requests of it.
+        TeacherError: if the server refused a batch or single requests of it, or may have lost one.
     """
     from openai import OpenAIError
 
@@ -147,7 +147,7 @@ def _keep(teacher: OpenAITeacher, client: Any, batch: Any, missing: Mapping[str,
             if not line.strip():
                 continue
             row = json.loads(line)
-            answer = _read_row(row, missing.get(row["custom_id"], []))
+            answer = _read_row(teacher, row, missing.get(row["custom_id"], []))
             if answer is None:
                 failures.append(row)
                 continue
@@ -156,10 +156,14 @@ def _keep(teacher: OpenAITeacher, client: Any, batch: Any, missing: Mapping[str,
     return failures
 
 
-def _read_row(row: Mapping[str, Any], messages: Messages) -> Answer | None:
+def _read_row(teacher: OpenAITeacher, row: Mapping[str, Any], messages: Messages) -> Answer | None:
+    """The answer in a row of a batch's output; None where it holds none, and the request has to be submitted again."""
     response = row.get("response") or {}
     if response.get("status_code") == 200:
-        return read_completion(response["body"], messages)
+        try:
+            return read_completion(response.get("body"), messages, teacher.scrub)
+        except TeacherError:  # one broken row must not stand before all that follow it, in this run and the next
+            return None
     if _error(row).get("code") in FILTER_CODES:
         return Answer.of(None, refused=True, finish_reason="content_filter")
     return None
@@ -199,12 +203,26 @@ def _submit(teacher: OpenAITeacher, client: Any, file: JobFile, left: Mapping[st
         job = Job(teacher.base_url, uuid.uuid4().hex, None, keys)
         file.write(job)
         upload = client.files.create(file=("requests.jsonl", content), purpose="batch")
-        batch = client.batches.create(
-            input_file_id=upload.id, endpoint=ENDPOINT, completion_window="24h", metadata={_TAG: job.submission}
-        )
+        batch = _create(teacher, client, upload.id, job)
         file.write(Job(job.server, job.submission, batch.id, keys))
         submitted.append(_progress(batch, len(keys)))
     return submitted
+
+
+def _create(teacher: OpenAITeacher, client: Any, input_file: str, job: Job) -> Any:
+    """Start a batch. Sent once: a server may have taken what it gave no answer to, and each of two would be paid."""
+    from openai import OpenAIError
+
+    try:
+        return client.with_options(max_retries=0).batches.create(
+            input_file_id=input_file, endpoint=ENDPOINT, completion_window="24h", metadata={_TAG: job.submission}
+        )
+    except OpenAIError as error:
+        problem = explain(error, teacher, once=True)
+    raise TeacherError(
+        f"{problem} Should the server have taken the batch all the same, the next run finds it by its metadata "
+        f"({_TAG}: {job.submission}) and does not submit it again."
+    )
 
 
 def _chunks(teacher: OpenAITeacher, left: Mapping[str, Messages]) -> Iterator[tuple[list[str], bytes]]:

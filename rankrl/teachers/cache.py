@@ -42,7 +42,8 @@ def request_key(body: Mapping[str, Any]) -> str:
 
     Neither the API key nor the server is part of it, so a cache may be shared, and a local server may change its port.
     """
-    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # messages may hold half an emoji
 
 
 class AnswerCache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rankrl.teachers.protocol import (
@@ -20,25 +21,26 @@ GO_ON = "Answers that arrived are kept; run again to go on."
 _SHOWN = 300
 
 
-def read_completion(reply: Any, messages: Messages) -> Answer:
+def read_completion(reply: Any, messages: Messages, scrub: Callable[[str], str]) -> Answer:
     """The answer in a chat completion.
 
     Args:
         reply: the client's `ChatCompletion`, or the same as a dictionary.
         messages: the request. Its tokens are estimated (`approximate_tokens`) if the server does not count them.
+        scrub: takes the key out of a text (`OpenAITeacher.scrub`): what answers in a server's place may repeat it.
 
     Raises:
         TeacherError: if this is no chat completion.
     """
     body = reply if isinstance(reply, dict) else reply.to_dict() if hasattr(reply, "to_dict") else None
     choices = body.get("choices") if body else None
-    if not body or not choices or not isinstance(choices[0].get("message"), dict):
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not body or not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         raise TeacherError(
-            f"the server's answer is no chat completion: {str(body or reply)[:_SHOWN]!r}. Is base_url right? It "
-            f"usually ends in /v1. {GO_ON}"
+            f"the server's answer is no chat completion: {scrub(str(body or reply))[:_SHOWN]!r}. Is base_url "
+            f"right? It usually ends in /v1. {GO_ON}"
         )
-    choice, usage = choices[0], body.get("usage") or {}
-    message = choice["message"]
+    usage, message = body.get("usage") or {}, choice["message"]
     text, finish = message.get("content"), choice.get("finish_reason")
     prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Answer.of(
@@ -55,16 +57,18 @@ def refused_by_filter(error: Any) -> bool:
     return getattr(error, "status_code", None) == 400 and getattr(error, "code", None) in FILTER_CODES
 
 
-def explain(error: Any, teacher: OpenAITeacher) -> TeacherError:
+def explain(error: Any, teacher: OpenAITeacher, *, once: bool = False) -> TeacherError:
     """What went wrong and what to change, without the key.
 
     Args:
         error: an `openai.OpenAIError`.
         teacher: whose settings to name.
+        once: was this request sent once, however many `retries` there are?
     """
     import openai
 
-    where, tries = f"{teacher.host} ({teacher.base_url})", f"{teacher.retries + 1} attempt(s)"
+    where, tries = f"{teacher.host} ({teacher.base_url})", f"{1 if once else teacher.retries + 1} attempt(s)"
+    patience = "" if once else ", or raise retries"
     said = teacher.scrub(str(getattr(error, "message", error)))[:_SHOWN]
     if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
         # What the server says about a key may quote it, so it is left out.
@@ -82,8 +86,8 @@ def explain(error: Any, teacher: OpenAITeacher) -> TeacherError:
         problem = f"{where} cannot be reached, in {tries}. Is the server running, and base_url right?"
     elif isinstance(error, openai.RateLimitError):
         problem = (
-            f"{where} still limits us after {tries} (status 429): {said!r}. Lower concurrency ({teacher.concurrency}), "
-            "raise retries, or check the account's quota."
+            f"{where} still limits us after {tries} (status 429): {said!r}. Lower concurrency ({teacher.concurrency})"
+            f"{patience}, or check the account's quota."
         )
     elif isinstance(error, openai.NotFoundError):
         problem = (
@@ -96,7 +100,7 @@ def explain(error: Any, teacher: OpenAITeacher) -> TeacherError:
             "take are left out with null (temperature, max_tokens) and others given in parameters."
         )
     elif isinstance(error, openai.APIStatusError):
-        problem = f"{where} failed with status {error.status_code} in {tries}: {said!r}. Try later, or raise retries."
+        problem = f"{where} failed with status {error.status_code} in {tries}: {said!r}. Try later{patience}."
     else:
         problem = f"{where}: the openai client failed with {type(error).__name__}: {said!r}."
     return TeacherError(f"{problem} {GO_ON}")

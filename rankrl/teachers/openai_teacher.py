@@ -133,7 +133,7 @@ class OpenAITeacher(CachedTeacher):
 
         try:
             reply = self._client.chat.completions.create(model=self.name, messages=messages, extra_body=self.parameters)
-            return read_completion(reply, messages)
+            return read_completion(reply, messages, self.scrub)
         except OpenAIError as error:
             if refused_by_filter(error):
                 return Answer.of(None, refused=True, finish_reason="content_filter")

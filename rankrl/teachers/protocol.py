@@ -48,8 +48,11 @@ class Answer:
         completion_tokens: int = 0,
         finish_reason: str | None = None,
     ) -> Answer:
-        """The answer whose text a teacher wrote, with the status that follows from it."""
-        written = _THOUGHTS.sub("", text or "")
+        """The answer whose text a teacher wrote, with the status that follows from it.
+
+        Half a character (a lone surrogate, as of an emoji that was cut) becomes `?`: no file could keep it.
+        """
+        written = encodable(_THOUGHTS.sub("", text or ""))
         status: Status = "refused" if refused else "ok" if written.strip() else "empty"
         return cls(
             text=written if status == "ok" else None,
@@ -58,6 +61,11 @@ class Answer:
             completion_tokens=completion_tokens,
             finish_reason=finish_reason,
         )
+
+
+def encodable(text: str) -> str:
+    """`text` with `?` for each lone surrogate: JSON can escape one (`\\ud83d`), but UTF-8 cannot write it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class Teacher(Protocol):
@@ -92,7 +100,7 @@ class BatchNotReady(TeacherError):
 
 def approximate_tokens(text: str) -> int:
     """A guess at the tokens of a text: a quarter of its UTF-8 bytes, the usual rule for English and BPE."""
-    return math.ceil(len(text.encode()) / 4)
+    return math.ceil(len(text.encode("utf-8", "replace")) / 4)
 
 
 def approximate_prompt_tokens(messages: Messages) -> int:

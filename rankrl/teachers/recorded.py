@@ -21,7 +21,7 @@ class RecordedTeacher:
 
     Args:
         path: rows `{"messages": [{"role", "content"}, ...], "answer": text}`; `answer` may be null or `""` for an empty
-            answer, and `"status": "refused"` marks a refusal.
+            answer, and `"status": "refused"` marks a refusal, which needs no `answer`.
         name: the model's name; by default that in the rows (`model`), else the name of the file.
 
     Raises:
@@ -36,6 +36,11 @@ class RecordedTeacher:
         self._answers: dict[str, tuple[Answer, int]] = {}
         models = set()
         for number, row in _rows(self.path):
+            if "answer" not in row and row.get("status") != "refused":
+                raise ValueError(
+                    f"{self.path}:{number}: no column 'answer'; this row has {sorted(row)}. Write the text there, null "
+                    "for an empty answer; only a refusal ('status': 'refused') may go without."
+                )
             if not _is_messages(row.get("messages")) or not isinstance(row.get("answer"), str | None):
                 raise ValueError(
                     f"{self.path}:{number}: expected {{'messages': [{{'role', 'content'}}], 'answer': text or null}}"

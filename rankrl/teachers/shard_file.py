@@ -7,10 +7,11 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rankrl.shards import Shard
-from rankrl.teachers.protocol import Answer
+from rankrl.teachers.protocol import Answer, encodable
 
 _FIELDS = ("text", "status", "prompt_tokens", "completion_tokens", "finish_reason")
 
@@ -33,7 +34,10 @@ def read_answers(path: Path) -> Iterator[tuple[str, str, Answer]]:
                 row = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            yield row["key"], row["model"], Answer(**{name: row[name] for name in _FIELDS})
+            answer = Answer(**{name: row[name] for name in _FIELDS})
+            if answer.text is not None:  # the escapes of JSON let half a character in, which a database refuses
+                answer = replace(answer, text=encodable(answer.text))
+            yield row["key"], row["model"], answer
 
 
 class AnswerFile:

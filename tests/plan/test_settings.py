@@ -93,6 +93,7 @@ def test_times_are_for_usual_lengths() -> None:
     usual = usual_lengths(setup, 20, 600, 250)
     assert (usual.prompt, usual.completion) == (600, 250)
     assert usual_lengths(setup, 20, 9000).prompt == 2048
+    assert usual_lengths(setup, 20, None, 9000).completion == 1024
 
 
 def test_machines_are_counted() -> None:
@@ -106,6 +107,18 @@ def test_a_prompt_without_a_limit_takes_what_the_context_leaves(tmp_path: Path) 
     settings = parse("sft", str(tmp_path / "sft.yaml"), [], Cluster())
     setup = make_setup("sft", settings, Cluster(), context=1000)
     assert (setup.prompt, setup.completion) == (1000 - 160, 160)
+
+
+@pytest.mark.parametrize(
+    ("flags", "tokens"),
+    [([], r"320 tokens \(16 a line, roughly\)"), (["--max_completion_length", "400"], r"400 tokens \(max_com.*\)")],
+)
+def test_a_list_that_fills_the_context_is_refused_as_the_recipe_does(flags: list[str], tokens: str) -> None:
+    settings = parse("rank_grpo", str(CONFIGS / "rank_grpo.yaml"), flags, Cluster())
+    longest = 400 if flags else 320
+    with pytest.raises(ValueError, match=rf"a list of 20 lines may take {tokens}.* no room .*context of {longest}\."):
+        make_setup("rank_grpo", settings, Cluster(), context=longest)
+    assert make_setup("rank_grpo", settings, Cluster(), context=longest + 1).prompt == 1
 
 
 @pytest.mark.parametrize(("optimizer", "expected"), [("adamw_torch_fused", None), ("sgd", 0.0), ("adafactor", 0.0)])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_RANKS = 3
@@ -86,6 +87,21 @@ def trainer_of(recipe: ModuleType, **settings: Any) -> Any:
         patch.setattr(recipe, "train", lambda trainer, checkpoint: built.append(trainer))
         run(recipe, **settings)
     return built[0]
+
+
+def tokenizer_asked_for(recipe: ModuleType, **settings: Any) -> dict[str, Any]:
+    """What a recipe tells `from_pretrained` of its tokenizer; it goes no further."""
+    asked: dict[str, Any] = {}
+
+    def load(name: Any, **kwargs: Any) -> None:
+        asked.update(kwargs)
+        raise InterruptedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AutoTokenizer, "from_pretrained", load)
+        with pytest.raises(InterruptedError):
+            run(recipe, **settings)
+    return asked
 
 
 def installed(directory: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from rankrl.grpo.step_clock import PHASES
 from rankrl.run.arguments import RewardArguments
 from rankrl.run.models import load_policy
 from recipes import rank_grpo, sft
-from tests.recipes.runs import LORA, NUM_RANKS, PAIRS, SMALL, Files, logits, run, trainer_of
+from tests.recipes.runs import LORA, NUM_RANKS, PAIRS, SMALL, Files, logits, run, tokenizer_asked_for, trainer_of
 
 SMALL = {**SMALL, **PAIRS}
 
@@ -379,3 +379,9 @@ def test_a_finished_run_says_what_it_was(
     assert len(row) == 1 + 8 + 1, "step, the eight numbers that matter, time left"
     (split,) = (line for line in printed if line.startswith("a step took"))
     assert [part.split()[-3] for part in split.split(":")[1].split(",")] == [name.split("_")[-1] for name in PHASES]
+
+
+def test_its_tokenizer_comes_from_the_commit_of_its_model(files: Files, policy: Path, tmp_path: Path) -> None:
+    settings = {"model_name_or_path": policy, "model_revision": "v2", "trust_remote_code": True}
+    asked = tokenizer_asked_for(rank_grpo, **files.training, **SMALL, **settings, output_dir=tmp_path)
+    assert asked == {"revision": "v2", "trust_remote_code": True}

@@ -17,7 +17,7 @@ from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, dialogues_hash, load_dialogues, save_dialogues
 from rankrl.run.models import load_policy
 from recipes import sft
-from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, logits, run, trainer_of
+from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, logits, run, tokenizer_asked_for, trainer_of
 
 
 def trained_on(trainer: Any) -> list[tuple[list[int], list[int]]]:
@@ -152,3 +152,9 @@ def test_a_list_that_cannot_be_imitated_is_an_error(fault: str, files: Files, po
             model_name_or_path=policy,
             output_dir=tmp_path / "sft",
         )
+
+
+def test_its_tokenizer_comes_from_the_commit_of_its_model(files: Files, policy: Path, tmp_path: Path) -> None:
+    settings = {"model_name_or_path": policy, "model_revision": "v2", "trust_remote_code": True}
+    asked = tokenizer_asked_for(sft, **files.training, **SMALL, **settings, output_dir=tmp_path)
+    assert asked == {"revision": "v2", "trust_remote_code": True}

@@ -15,7 +15,7 @@ from catalog import Catalog, ItemReference
 from rankrl.data import Dialogue, hold_out, load_dialogues, save_dialogues
 from rankrl.labels import LocalScorer, ScoredDialogue, ScoredItem, encode_pairs, load_scores, save_scores
 from recipes import tune_scorer
-from tests.recipes.runs import REPOSITORY, run
+from tests.recipes.runs import REPOSITORY, run, tokenizer_asked_for
 
 WORDS = {"murder": 4.0, "heist": 3.0, "romance": 1.0, "puppets": 0.0}
 TINY = REPOSITORY / "recipes" / "configs" / "tiny" / "tune_scorer.yaml"
@@ -85,6 +85,12 @@ def test_the_general_config_tunes_an_adapter_that_loads(data: dict[str, Path], t
     assert scores.shape == (2,)
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["inputs"][str(data["scores"])]
+
+
+def test_its_tokenizer_comes_from_the_commit_of_its_model(data: dict[str, Path], policy: Path, tmp_path: Path) -> None:
+    settings = {**data, "model_name_or_path": policy, "output_dir": tmp_path, "model_revision": "v2"}
+    asked = tokenizer_asked_for(tune_scorer, config=TINY, **settings)
+    assert asked == {"revision": "v2", "trust_remote_code": False}
 
 
 def test_scores_are_aligned_by_id(data: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:

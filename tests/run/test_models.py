@@ -22,6 +22,7 @@ from rankrl.run.models import (
     model_kwargs,
     require_lora_targets,
     require_model,
+    tokenizer_kwargs,
 )
 
 TEXTS = ["I want something like Heat (1995).", "Heat (1995)\nUp (2009)\nAmélie (2001)"] * 3
@@ -213,6 +214,24 @@ def test_what_trl_says_about_loading_reaches_from_pretrained() -> None:
         "revision": "v2",
         "trust_remote_code": False,
     }
+
+
+def test_a_tokenizer_comes_from_the_commit_of_its_model(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that of an adapter's base, and the one that is saved beside a merged model."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def load(name: Any, **kwargs: Any) -> Any:
+        asked.append((Path(name).name, kwargs))
+        return from_pretrained(name, **kwargs)
+
+    from_pretrained = AutoTokenizer.from_pretrained
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    loading = model_kwargs(ModelConfig(dtype="float32", model_revision="v2"), trust_remote_code=True)
+    load_tokenizer(adapter, **tokenizer_kwargs(loading))
+    load_policy(adapter, merge_into=tmp_path / "merged", **loading)
+    assert asked == [("base", {"revision": "v2", "trust_remote_code": True})] * 2
 
 
 def test_a_model_that_is_not_there_is_not_sought_on_the_hub(base: Path, tmp_path: Path) -> None:

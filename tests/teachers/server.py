@@ -55,6 +55,7 @@ class ChatServer:
         answered: contents of the last messages whose reply was written.
         most_at_once: most chat requests under way at a time.
         batches, files: what lies at the batch endpoint.
+        say_batch: what is replied about a batch that was just made; by default what it is.
     """
 
     def __init__(self, behave: Callable[[dict, int], Reply]) -> None:
@@ -65,6 +66,7 @@ class ChatServer:
         self.most_at_once = 0
         self.batches: dict[str, dict] = {}
         self.files: dict[str, str] = {}
+        self.say_batch: Callable[[dict], Reply] = Reply
         self.lock = threading.Lock()
         self._at_once = 0
         server = self
@@ -145,7 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
                 Reply({"id": self.memory.add_file(part.split(b"\r\n\r\n", 1)[1][:-2].decode()), "object": "file"})
             )
         elif self.path == "/v1/batches":
-            self._send(Reply(self.memory.new_batch(json.loads(raw))))
+            reply = self.memory.say_batch(self.memory.new_batch(json.loads(raw)))
+            time.sleep(reply.delay)
+            self._send(reply)
         else:
             self._send(Reply(error("no such path"), 404))
 

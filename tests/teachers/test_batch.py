@@ -9,13 +9,24 @@ from typing import Any
 import pytest
 
 from rankrl.teachers import AnswerCache, BatchNotReady, Budget, BudgetExceeded, OpenAITeacher, TeacherError, batch
-from tests.teachers.server import KEY, KEY_VARIABLE, ChatServer, Reply, completion, messages, numbered, serving
+from tests.teachers.server import (
+    KEY,
+    KEY_VARIABLE,
+    ChatServer,
+    Reply,
+    completion,
+    echo,
+    error,
+    messages,
+    numbered,
+    serving,
+)
 
 
 def teacher_at(server: ChatServer, folder: Path, **settings: Any) -> OpenAITeacher:
     """A new teacher and a new cache object each time, as in a new process."""
     cache = AnswerCache(folder / "answers.sqlite")
-    return OpenAITeacher("m", server.url, cache=cache, mode="batch", retries=0, quiet=True, **settings)
+    return OpenAITeacher("m", server.url, cache=cache, mode="batch", **{"retries": 0, "quiet": True, **settings})
 
 
 def test_submit_wait_collect(tmp_path: Path) -> None:
@@ -85,6 +96,32 @@ def test_a_batch_whose_id_was_lost_is_found_again(tmp_path: Path) -> None:
             teacher_at(server, tmp_path).ask(numbered(3))
 
 
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply(error("overloaded"), 503), "failed with status 503 in 1 attempt.*Try later. Answers"),
+        (Reply(error("slow down"), 429), r"after 1 attempt.*Lower concurrency \(8\), or check"),
+        (Reply({}, delay=1.5), r"no answer within 0\.5 s, in 1 attempt"),
+    ],
+    ids=["error", "limit", "time-out"],
+)
+def test_a_batch_the_server_took_without_saying_so_is_not_made_twice(
+    tmp_path: Path, reply: Reply, message: str
+) -> None:
+    with serving() as server:
+        server.say_batch = lambda batch: reply
+        with pytest.raises(TeacherError, match=f"{message}.*next run finds it by its metadata") as caught:
+            teacher_at(server, tmp_path, retries=2, timeout=0.5).ask(numbered(3))
+        assert caught.value.__context__ is None
+        assert server.batches["batch_0"]["metadata"]["rankrl_submission"] in str(caught.value)
+        server.say_batch = Reply
+        with pytest.raises(BatchNotReady, match="batch_0 is in_progress"):
+            teacher_at(server, tmp_path).ask(numbered(3))
+        assert list(server.batches) == ["batch_0"]
+        server.finish_batches()
+        assert all(answer.text for answer in teacher_at(server, tmp_path).ask(numbered(3)))
+
+
 def test_refusals_are_answers_and_expired_requests_are_submitted_again(tmp_path: Path) -> None:
     def fail(row: dict) -> dict | None:
         question = row["body"]["messages"][0]["content"]
@@ -103,6 +140,22 @@ def test_refusals_are_answers_and_expired_requests_are_submitted_again(tmp_path:
         server.finish_batches()
         answers = teacher_at(server, tmp_path).ask(numbered(3))
         assert [answer.status for answer in answers] == ["refused", "ok", "ok"]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"choices": []}, {"choices": [None]}, "<html>hi</html>"])
+def test_a_broken_row_does_not_stop_those_after_it(tmp_path: Path, body: Any) -> None:
+    def broken(request: dict, attempt: int) -> Reply:
+        return Reply(body) if request["messages"][0]["content"] == "question 0" else echo(request, attempt)
+
+    with serving(broken) as server:
+        with pytest.raises(BatchNotReady):
+            teacher_at(server, tmp_path).ask(numbered(3))
+        server.finish_batches()
+        with pytest.raises(BatchNotReady, match=r"1 of 3 requests.*batch_1 is in_progress \(0 of 1 done\)"):
+            teacher_at(server, tmp_path).ask(numbered(3))
+        server.behave = echo
+        server.finish_batches()
+        assert [answer.status for answer in teacher_at(server, tmp_path).ask(numbered(3))] == ["ok"] * 3
 
 
 def test_requests_that_would_fail_again_are_an_error(tmp_path: Path) -> None:

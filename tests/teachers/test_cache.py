@@ -140,6 +140,12 @@ def test_keys_tell_requests_apart_whatever_the_order_of_their_fields(one: dict, 
     assert request_key(dict(reversed(one.items()))) == request_key(one)
 
 
+def test_keys_of_half_characters() -> None:
+    known = "58410f9104b5528839300d10a9f78c7ede03f68ab853fbc37ad901b299de9bf0"
+    assert request_key({"n": "é🎬"}) == known, "keys of caches that are there stay as they are"
+    assert request_key({"n": "\ud83d"}) != request_key({"n": "\ud83c"})
+
+
 @pytest.mark.parametrize("damage", ["text", "header", "middle", "truncated"])
 def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "answers.sqlite"

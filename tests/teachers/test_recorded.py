@@ -46,7 +46,11 @@ def test_what_nobody_recorded_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"messages": messages("a")}, "{"], r"answers\.jsonl:2: no JSON"),
+        ([{"messages": messages("a"), "answer": ""}, "{"], r"answers\.jsonl:2: no JSON"),
+        (
+            [{"messages": messages("a"), "status": "refused"}, {"messages": messages("b"), "text": "Heat"}],
+            r"answers\.jsonl:2: no column 'answer'; this row has \['messages', 'text'\]",
+        ),
         (["[1]"], r"answers\.jsonl:1: \[1\] is no JSON object"),
         ([{"answer": "Heat"}], r"answers\.jsonl:1: expected {'messages'"),
         ([{"messages": "a", "answer": "Heat"}], r"answers\.jsonl:1: expected"),

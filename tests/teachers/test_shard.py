@@ -65,6 +65,17 @@ def test_answers_of_a_shard_come_back_as_they_were(tmp_path: Path) -> None:
         assert found == {key: replace(answer, cached=True) for key, answer in answers.items()}
 
 
+def test_half_a_character_does_not_close_the_cache(tmp_path: Path) -> None:
+    """As written before `Answer.of` looked for it: a JSON escape that the database cannot keep."""
+    path = tmp_path / "answers.sqlite"
+    shard = ShardCache(path, Shard(1, 2))
+    shard._file.add("a", "m", Answer("Up \ud83d", "ok"))
+    shard._file.add("b", "m", Answer("Heat", "ok"))
+    shard.close()
+    for cache in (ShardCache(path, Shard(1, 2)), AnswerCache(path)):
+        assert [answer.text for answer in cache.get(["a", "b"]).values()] == ["Up ?", "Heat"]
+
+
 def test_an_answer_that_was_cut_short_is_asked_again(tmp_path: Path) -> None:
     with serving() as server:
         teacher(server, tmp_path, Shard(1, 1)).ask(REQUESTS)
