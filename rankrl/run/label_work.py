@@ -18,7 +18,7 @@ from rankrl.labels.scores_file import HIGHEST
 from rankrl.labels.unfinished import unfinished_files
 from rankrl.run.arguments import LabelArguments
 from rankrl.run.start import read_data, resolve_dialogues
-from rankrl.run.texts import ItemTexts, make_encoder, own_texts
+from rankrl.run.texts import ItemTexts, make_encoder, own_texts, try_encoder
 from rankrl.shards import Shard
 from rankrl.teachers import (
     JudgeTemplate,
@@ -75,6 +75,8 @@ class LabelWork:
         texts = ItemTexts(args, catalog)
         judging = JudgeTemplate.load(args.judge_template or args.teacher_domain)
         local = None if args.scorer in ("teacher", "encoder") else LocalScorer.load(args.scorer)
+        if not args.dry_run:
+            try_encoder(args, dialogue_text(dialogues[0].messages))
         return cls(args, catalog, dialogues, truth, seen, texts, teacher, judging, local, shard)
 
     @property

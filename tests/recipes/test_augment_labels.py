@@ -359,6 +359,7 @@ def test_a_server_that_stops_answering(files: Files, catalog: Catalog, tmp_path:
         ({"metadata_template": "nowhere.jinja"}, "nowhere.jinja"),
         ({"text_fields": "stars"}, r"has the fields \['stars'\]; it has \['genres'\]"),
         ({"retriever": "nowhere"}, "package.module:name"),
+        ({"encoder": "./no-such-model"}, "encoder is './no-such-model', which cannot be used"),
     ],
 )
 def test_wrong_settings_are_found_before_a_call_is_paid_for(
