@@ -94,6 +94,7 @@ def main() -> None:
 def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
     """Everything of one seed: data, demonstrations, SFT, labels right and wrong, then the arms and their lists."""
     write_world(root / "data", seed, args.train, args.test)
+    require_size(root / "data", args.train, args.test)
     teach(root, seed, root / "data" / "train.jsonl")
     logged, teacher = write_log(root / "data", args.logged, args.labelled), ("--teacher_seed", str(seed))
     run_recipe(root, "augment_labels", "labels", logged, seed, *teacher)
@@ -106,6 +107,16 @@ def run_seed(root: Path, seed: int, args: argparse.Namespace) -> None:
             run_recipe(root, "rank_grpo", stage.name, labels, seed, *start, *steps, *stage.flags)
         write_lists(root, ARMS[arm][-1].name)
     write_lists(root, "sft")
+
+
+def require_size(data: Path, train: int, test: int) -> None:
+    """Refuse a world that was written with other numbers of dialogues."""
+    there = [sum(1 for _ in (data / f"{split}.jsonl").open("rb")) for split in ("train", "test")]
+    if there != [train, test]:
+        raise RuntimeError(
+            f"{data} holds {there[0]} dialogues to train on and {there[1]} to test on, not {train} and {test}: name "
+            "another folder (output), or delete this one."
+        )
 
 
 def write_log(folder: Path, logged: int, number: int) -> Path:

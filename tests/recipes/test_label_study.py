@@ -58,7 +58,7 @@ def test_the_log_keeps_one_true_label(study: tuple[Path, list[str]]) -> None:
 
 def test_a_world_of_another_size_is_not_taken_for_this_one(study: tuple[Path, list[str]]) -> None:
     with pytest.raises(RuntimeError, match="holds 40 dialogues to train on and 30 to test on, not 41 and 30"):
-        worlds.write_world(study[0] / "seed0" / "data", 0, 41, 30)
+        label_study.require_size(study[0] / "seed0" / "data", 41, 30)
 
 
 def test_tables_and_pictures(study: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
