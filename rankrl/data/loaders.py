@@ -92,14 +92,15 @@ def save_dialogues(path: str | Path, dialogues: Iterable[Dialogue]) -> None:
     path = Path(path)
     if not path.name.endswith(FILE_TYPES):
         raise ValueError(f"cannot write {path.name}: dialogues are written as {', '.join(FILE_TYPES)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"{json.dumps(dialogue.to_row(), ensure_ascii=False)}\n".encode() for dialogue in dialogues)
     with whole_file(path) as file:
         if path.suffix == ".parquet":
             to_dataset(dialogues).to_parquet(file)
-            return
-        lines = (json.dumps(dialogue.to_row(), ensure_ascii=False) + "\n" for dialogue in dialogues)
-        text = "".join(lines).encode()
-        file.write(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+        elif path.suffix == ".gz":
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                packed.writelines(lines)
+        else:
+            file.writelines(lines)
 
 
 def to_dataset(dialogues: Iterable[Dialogue]) -> Dataset:
@@ -189,8 +190,6 @@ def _parse(
         except DialogueError as error:
             problems += error.problems
             continue
-        if unwritable := _unwritable(dialogue):
-            problems.append(Problem(where, "text", unwritable, "expected text that UTF-8 can hold, not half an emoji"))
         if dialogue.id in places:
             expected = f"expected an id of its own: {places[dialogue.id]} has the same"
             problems.append(Problem(where, "id", dialogue.id, expected))
@@ -201,15 +200,6 @@ def _parse(
     if rows and not any("seen" in row for _, row in rows):
         logger.warning("%s has no column for 'seen': no item counts as mentioned before", name)
     return dialogues
-
-
-def _unwritable(dialogue: Dialogue) -> str | None:
-    """What no file could hold of a dialogue: JSON may name half of a pair of surrogates."""
-    try:
-        json.dumps(dialogue.to_row(), ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        return error.object[max(error.start - 20, 0) : error.end]
-    return None
 
 
 def _rename(
@@ -279,10 +269,23 @@ def _read_jsonl(path: Path, unread: list[Problem]) -> Iterator[tuple[str, Row]]:
             except ValueError as error:
                 unread.append(Problem(where, "line", line.strip(), f"expected one JSON object in UTF-8: {error}"))
                 continue
-            if isinstance(row, dict):
+            if half := _half_an_emoji(line, row):
+                unread.append(Problem(where, "text", half, "expected text that UTF-8 can hold, not half an emoji"))
+            elif isinstance(row, dict):
                 yield where, row
             else:
                 unread.append(Problem(where, "line", row, "expected one JSON object"))
+
+
+def _half_an_emoji(line: bytes, row: Any) -> str | None:
+    """What no file could hold: the escapes of JSON may name half of a pair of surrogates."""
+    if rb"\ud" not in line.lower():
+        return None
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return error.object[max(error.start - 20, 0) : error.end]
+    return None
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:

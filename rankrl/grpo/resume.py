@@ -10,7 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import send_to_device
 
 _FILE = "rank_grpo_state_{process}.pt"
-_INSTEAD = "Or start a new run from its weights (`model_name_or_path`) instead of resuming it."
+_INSTEAD = "start a new run from its weights (`model_name_or_path`) instead of resuming it."
 
 
 def save_state(state: dict[str, Any], checkpoint: Path) -> None:
@@ -37,12 +37,12 @@ def load_state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing, so the run cannot go on where it stopped: the checkpoint was written by another "
-            f"trainer, with save_only_model=True, or by another number of processes. {_INSTEAD}"
+            f"trainer, with save_only_model=True, or by another number of processes: {_INSTEAD}"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)  # it does not know `cpu:0`, one of several
     if state["num_processes"] != processes.num_processes:
         raise ValueError(
             f"{checkpoint} was written by {state['num_processes']} processes, and this run has "
-            f"{processes.num_processes}: launch as many as before. {_INSTEAD}"
+            f"{processes.num_processes}: launch as many as before, or {_INSTEAD}"
         )
     return send_to_device(state, device)
