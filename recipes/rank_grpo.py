@@ -30,7 +30,7 @@ from rankrl.run.checkpoints import KeepCheckpoints, where_to_find
 from rankrl.run.console import RANK_GRPO_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
-from rankrl.run.model_card import write_model_card
+from rankrl.run.model_card import leave_model_card
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets, tokenizer_kwargs
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
@@ -182,8 +182,8 @@ def main(
     for callback in callbacks:
         trainer.add_callback(callback)
     train(trainer, checkpoint)
+    leave_model_card(trainer)
     if trainer.is_world_process_zero():
-        write_model_card(training_args.output_dir, trainer.hub_model_id if training_args.push_to_hub else None)
         logger.info("%s", where_to_find(training_args, trainer.state, model_args.model_name_or_path))
 
 

@@ -27,7 +27,7 @@ from rankrl.run.arguments import Imitate, SFTArguments
 from rankrl.run.console import SFT_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
-from rankrl.run.model_card import write_model_card
+from rankrl.run.model_card import leave_model_card
 from rankrl.run.models import (
     TINY_GPT2,
     build_tiny_gpt2,
@@ -206,8 +206,7 @@ def main(
     for callback in callbacks:
         trainer.add_callback(callback)
     train(trainer, checkpoint)
-    if trainer.is_world_process_zero():
-        write_model_card(training_args.output_dir, trainer.hub_model_id if training_args.push_to_hub else None)
+    leave_model_card(trainer)
 
 
 def cli(*callbacks: TrainerCallback) -> None:

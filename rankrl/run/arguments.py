@@ -165,11 +165,10 @@ class JudgedArguments(DataArguments):
 
     def _check_encoder(self) -> None:
         for name in ("encoder_trust_remote_code", "encoder_revision", "encoder_prompt"):
-            value, unset = getattr(self, name), type(self).__dataclass_fields__[name].default
-            if self.encoder == "tfidf" and value != unset:
+            if self.encoder == "tfidf" and (value := getattr(self, name)):
                 raise ValueError(
                     f"{name} is {value!r}, but encoder is tfidf, which is no model: name a sentence-transformers model "
-                    f"(encoder), or leave {name} out ({str(unset).lower() if unset is False else 'null'})."
+                    f"(encoder), or leave {name} out (in a YAML null, as a flag false)."
                 )
 
 

@@ -36,12 +36,18 @@ of `rankrl.data` renders it, and `Catalog.ranked` turns what the model writes in
 """
 
 
-def write_model_card(folder: str | Path, push_to: str | None = None) -> None:
-    """Write `README.md` from the `manifest.json` of a finished SFT or Rank-GRPO run.
+def leave_model_card(trainer: Any) -> None:
+    """Write the card of a training that has ended, by the first process; and push it where the model was pushed."""
+    if not trainer.is_world_process_zero():
+        return
+    text = model_card(Path(trainer.args.output_dir))
+    (Path(trainer.args.output_dir) / "README.md").write_text(text, encoding="utf-8")
+    if trainer.args.push_to_hub:  # it went there with TRL's draft
+        ModelCard(text).push_to_hub(trainer.hub_model_id, token=trainer.args.hub_token)
 
-    `push_to` names the model on the Hub that the run was pushed to, with TRL's draft.
-    """
-    folder = Path(folder)
+
+def model_card(folder: Path) -> str:
+    """The card of an SFT or Rank-GRPO run, from its `manifest.json`."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     settings: dict[str, Any] = {}
     for config in manifest["config"].values():
@@ -55,8 +61,9 @@ def write_model_card(folder: str | Path, push_to: str | None = None) -> None:
         **({} if Path(base).is_dir() else {"base_model": base}),
     }
     known = {"started from": base, "dialogues": settings["dialogues"], "versions": _versions(manifest["versions"])}
-    known |= {name: settings[name] for name in ("learning_rate", "max_steps", "num_train_epochs", "seed")}
-    text = _CARD.format(
+    length = "max_steps" if settings["max_steps"] > 0 else "num_train_epochs"
+    known |= {name: settings[name] for name in ("learning_rate", length, "seed")}
+    return _CARD.format(
         metadata=yaml.safe_dump(metadata, sort_keys=False),
         name=folder.name,
         folder=folder,
@@ -68,9 +75,6 @@ def write_model_card(folder: str | Path, push_to: str | None = None) -> None:
         version=manifest["versions"]["rankrl"],
         rows="\n".join(f"| {name} | {value} |" for name, value in known.items()),
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
-    if push_to is not None:
-        ModelCard(text).push_to_hub(push_to)
 
 
 def _versions(versions: dict[str, str]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from rankrl.run.model_card import write_model_card
+from rankrl.run.model_card import leave_model_card, model_card
 from recipes import rank_grpo
 from tests.recipes.runs import LORA, NUM_RANKS, PAIRS, SMALL, Files, run
 
@@ -41,14 +43,19 @@ def test_rank_grpo_takes_the_place_of_the_draft_of_trl(files: Files, sft_adapter
     assert f"| started from | {sft_adapter} |" in text
 
 
-def test_a_model_of_the_hub_is_named_as_the_base(
-    sft_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_of_the_hub_is_named_as_the_base(sft_model: Path, tmp_path: Path) -> None:
     manifest = json.loads((sft_model / "manifest.json").read_text(encoding="utf-8"))
     manifest["config"]["ModelConfig"]["model_name_or_path"] = "Qwen/Qwen2.5-0.5B-Instruct"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "base_model: Qwen/Qwen2.5-0.5B-Instruct\n" in model_card(tmp_path)
+
+
+def test_a_model_that_was_pushed_gets_this_card_too(
+    sft_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(sft_model / "manifest.json", tmp_path)
     pushed = []
-    monkeypatch.setattr(ModelCard, "push_to_hub", lambda card, name: pushed.append((name, card.content)))
-    write_model_card(tmp_path, "me/films")
-    assert card_of(tmp_path)[0]["base_model"] == "Qwen/Qwen2.5-0.5B-Instruct"
-    assert pushed == [("me/films", (tmp_path / "README.md").read_text(encoding="utf-8"))]
+    monkeypatch.setattr(ModelCard, "push_to_hub", lambda card, name, token: pushed.append((card.content, name, token)))
+    args = SimpleNamespace(output_dir=str(tmp_path), push_to_hub=True, hub_token="secret")
+    leave_model_card(SimpleNamespace(args=args, hub_model_id="me/films", is_world_process_zero=lambda: True))
+    assert pushed == [((tmp_path / "README.md").read_text(encoding="utf-8"), "me/films", "secret")]
