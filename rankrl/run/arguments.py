@@ -168,7 +168,7 @@ class JudgedArguments(DataArguments):
             if self.encoder == "tfidf" and (value := getattr(self, name)):
                 raise ValueError(
                     f"{name} is {value!r}, but encoder is tfidf, which is no model: name a sentence-transformers model "
-                    f"(encoder), or leave {name} out (in a YAML null, as a flag false)."
+                    f"(encoder), or leave {name} out ({'false' if value is True else 'null'})."
                 )
 
 
