@@ -19,6 +19,7 @@ from catalog import ItemReference, parse_list, title_key
 from catalog.files import whole_file
 from catalog.parsing import read_line
 from rankrl.data.schema import FIELDS, REQUIRED, Dialogue, DialogueError, Problem, dialogue_from_row
+from rankrl.jsonl import BadLine, read_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -258,34 +259,12 @@ def _read(path: str | Path, split: str | None, unread: list[Problem]) -> Iterato
 
 
 def _read_jsonl(path: Path, unread: list[Problem]) -> Iterator[tuple[str, Row]]:
-    # As bytes: in text mode a lone carriage return would end a line, and bad UTF-8 would come without its line number.
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path.name}:{number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                unread.append(Problem(where, "line", line.strip(), f"expected one JSON object in UTF-8: {error}"))
-                continue
-            if half := _half_an_emoji(line, row):
-                unread.append(Problem(where, "text", half, "expected text that UTF-8 can hold, not half an emoji"))
-            elif isinstance(row, dict):
-                yield where, row
-            else:
-                unread.append(Problem(where, "line", row, "expected one JSON object"))
-
-
-def _half_an_emoji(line: bytes, row: Any) -> str | None:
-    """What no file could hold: the escapes of JSON may name half of a pair of surrogates."""
-    if rb"\ud" not in line.lower():
-        return None
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        return error.object[max(error.start - 20, 0) : error.end]
-    return None
+    for number, row in read_lines(path):
+        where = f"{path.name}:{number}"
+        if isinstance(row, BadLine):
+            unread.append(Problem(where, row.field, row.given, row.expected))
+        else:
+            yield where, row
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:

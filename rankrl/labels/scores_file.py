@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from catalog import ItemReference
 from catalog.files import whole_file
+from rankrl.jsonl import read_rows
 from rankrl.teachers.rating import LABEL_SCALE
 
 LOWEST, HIGHEST = float(min(LABEL_SCALE)), float(max(LABEL_SCALE))
@@ -91,9 +91,9 @@ def load_scores(path: str | PathLike[str]) -> dict[str, ScoredDialogue]:
     """
     rows: dict[str, ScoredDialogue] = {}
     lines: dict[str, int] = {}
-    for number, text in _lines(Path(path)):
+    for number, found in read_rows(path):
         try:
-            row = _read_row(text)
+            row = _read_row(found)
         except ValueError as error:
             raise ValueError(f"{path}:{number}: {error}") from error
         if row.id in rows:
@@ -106,21 +106,10 @@ def load_scores(path: str | PathLike[str]) -> dict[str, ScoredDialogue]:
     return rows
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8") as file:
-        yield from ((number, line) for number, line in enumerate(file, start=1) if line.strip())
-
-
-def _read_row(text: str) -> ScoredDialogue:
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON ({error}); expected one object per line") from error
+def _read_row(row: Mapping[str, Any]) -> ScoredDialogue:
     shape = {"id": str, "source": str, "items": list}
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in shape.items()):
-        raise ValueError(
-            f"got {text.strip()[:100]}; expected an object with `id`, `source` (texts) and `items` (a list)"
-        )
+    if not all(isinstance(row.get(name), kind) for name, kind in shape.items()):
+        raise ValueError(f"got {row!r:.100}; expected an object with `id`, `source` (texts) and `items` (a list)")
     return ScoredDialogue(row["id"], row["source"], tuple(_read_item(item, n) for n, item in enumerate(row["items"])))
 
 

@@ -27,6 +27,27 @@ class CatalogArguments:
 
 
 @dataclass(kw_only=True)
+class DialogueArguments(CatalogArguments):
+    """Catalogue and dialogues: what every recipe reads that works on data.
+
+    Args:
+        dialogues: the dialogues of this stage: a file, a saved dataset, or the name of one on the Hub.
+        split: which split of a Hugging Face dataset, if it has several.
+        columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
+        domain: keep only dialogues of this domain.
+        limit: read only the first so many dialogues, before anything is dropped.
+        only_new_items: drop items from the truth that the dialogue has mentioned already.
+    """
+
+    dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
+    split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
+    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (flag: JSON)."})
+    domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
+    limit: int | None = field(default=None, metadata={"help": "Read at most this many dialogues, from the start."})
+    only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
+
+
+@dataclass(kw_only=True)
 class PromptArguments:
     """How a dialogue becomes a prompt.
 
@@ -46,24 +67,8 @@ class PromptArguments:
 
 
 @dataclass(kw_only=True)
-class DataArguments(CatalogArguments, PromptArguments):
-    """Catalogue, dialogues and prompt: the same for every stage.
-
-    Args:
-        dialogues: the dialogues of this stage: a file, a saved dataset, or the name of one on the Hub.
-        split: which split of a Hugging Face dataset, if it has several.
-        columns: (YAML) your dataset's column names: `{messages: chat, ground_truth: liked}`.
-        domain: keep only dialogues of this domain.
-        limit: read only the first so many dialogues, before anything is dropped.
-        only_new_items: drop items from the truth that the dialogue has mentioned already.
-    """
-
-    dialogues: str = field(metadata={"help": "Dialogues of this stage: file, saved dataset or Hub name."})
-    split: str | None = field(default=None, metadata={"help": "Split of a Hugging Face dataset."})
-    columns: dict | None = field(default=None, metadata={"help": "Column names of your dataset (flag: JSON)."})
-    domain: str | None = field(default=None, metadata={"help": "Keep only dialogues of this domain."})
-    limit: int | None = field(default=None, metadata={"help": "Read at most this many dialogues, from the start."})
-    only_new_items: bool = field(default=True, metadata={"help": "Drop mentioned items from the truth."})
+class DataArguments(DialogueArguments, PromptArguments):
+    """Catalogue, dialogues and prompt: what every recipe shares whose model writes lists."""
 
 
 @dataclass
@@ -94,7 +99,7 @@ class SFTArguments(DataArguments):
 
 
 @dataclass
-class JudgedArguments(DataArguments):
+class JudgedArguments(DialogueArguments):
     """What stage 1 and label augmentation share: dialogues and items as texts, and a teacher who describes and judges.
     The teacher is a `TeacherConfig` beside this.
 
@@ -177,6 +182,7 @@ class DemonstrationArguments(JudgedArguments):
     """Stage 1: how a teacher's lists become demonstrations (arXiv 2510.20150, appendix A).
 
     Args:
+        prompt_template: of the model that will learn from them; every row holds its prompt, for other trainers too.
         raw_lists: a recording of the teacher's lists (JSONL with `id` and `raw`) instead of asking for them.
         raw_where: (YAML) rows of the recording to use: `{prompt: general}`.
         num_ranks: K, items in a demonstration.
@@ -195,6 +201,7 @@ class DemonstrationArguments(JudgedArguments):
         keep_seen: let mentioned items into the lists.
     """
 
+    prompt_template: str = field(default="movie", metadata={"help": "movie, book, generic, or a jinja2 file."})
     raw_lists: str | None = field(default=None, metadata={"help": "Recorded lists (JSONL with id and raw)."})
     raw_where: dict | None = field(default=None, metadata={"help": "Which rows of the recording (flag: JSON)."})
     num_ranks: int = field(default=20, metadata={"help": "K, items in a demonstration."})
@@ -320,8 +327,8 @@ class ValidationArguments:
             )
 
 
-@dataclass
-class ScorerArguments(DataArguments):
+@dataclass(kw_only=True)
+class ScorerArguments(DialogueArguments):
     """Augmented labels: what a small model learns to score like (arXiv 2508.05657).
 
     Args:
@@ -332,7 +339,7 @@ class ScorerArguments(DataArguments):
         tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
     """
 
-    scores: str = field(default="", metadata={"help": "A teacher's scores (JSONL)."})
+    scores: str = field(metadata={"help": "A teacher's scores (JSONL)."})
     held_out: float = field(default=0.2, metadata={"help": "Share of the dialogues to measure on."})
     min_label_score: float = field(default=3.5, metadata={"help": "Items scored at least this (0 to 4) are labels."})
     max_length: int = field(default=1024, metadata={"help": "Tokens of dialogue and item."})

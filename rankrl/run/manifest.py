@@ -16,7 +16,7 @@ import torch
 
 from catalog import Catalog
 from catalog.files import whole_file
-from rankrl.run.arguments import DataArguments
+from rankrl.run.arguments import DialogueArguments
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("rankrl", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "rapidfuzz")
@@ -41,7 +41,7 @@ def write_manifest(
         "machine": machine(),
         "catalog": {"version": catalog.version, "items": len(catalog)},
         "prompt_hash": prompt_hash,
-        "data": {c.dialogues: file_hash(c.dialogues) for c in configs if isinstance(c, DataArguments)},
+        "data": {c.dialogues: file_hash(c.dialogues) for c in configs if isinstance(c, DialogueArguments)},
         "config": {type(c).__name__: _plain(c) for c in configs},
         **facts,
         **(_before(resumed_from) if resumed_from else {}),

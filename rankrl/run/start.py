@@ -16,7 +16,7 @@ from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
 from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
-from rankrl.run.arguments import CatalogArguments, DataArguments, PromptArguments
+from rankrl.run.arguments import CatalogArguments, DialogueArguments, PromptArguments
 from rankrl.run.checkpoints import is_whole, newest_checkpoint
 from rankrl.run.choosing import RECORD
 from rankrl.run.manifest import write_manifest
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
-def read_data(args: DataArguments, *, allow_empty_truth: bool = False) -> tuple[Catalog, list[Dialogue]]:
+def read_data(args: DialogueArguments, *, allow_empty_truth: bool = False) -> tuple[Catalog, list[Dialogue]]:
     """The catalogue and the dialogues that the arguments name, filtered as they say.
 
     Raises:
@@ -55,7 +55,7 @@ def load_catalog(args: CatalogArguments) -> Catalog:
     return Catalog.load(args.catalog, args.line_template, columns=args.catalog_columns)
 
 
-def read_dialogues(args: DataArguments, source: str, *, allow_empty_truth: bool = False) -> list[Dialogue]:
+def read_dialogues(args: DialogueArguments, source: str, *, allow_empty_truth: bool = False) -> list[Dialogue]:
     """Dialogues of any source, read and filtered as the arguments say; those without a truth only where allowed."""
     dialogues = load_dialogues(
         source,

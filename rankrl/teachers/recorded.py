@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rankrl.jsonl import read_rows
 from rankrl.teachers.cache import request_key
 from rankrl.teachers.protocol import Answer, Messages, TeacherError
 
@@ -35,7 +35,7 @@ class RecordedTeacher:
         self.path = Path(path)
         self._answers: dict[str, tuple[Answer, int]] = {}
         models = set()
-        for number, row in _rows(self.path):
+        for number, row in read_rows(self.path):
             if "answer" not in row and row.get("status") != "refused":
                 raise ValueError(
                     f"{self.path}:{number}: no column 'answer'; this row has {sorted(row)}. Write the text there, null "
@@ -75,14 +75,11 @@ class RecordedTeacher:
         return Answer(answer.text, answer.status, cached=True)
 
 
-def load_recorded_texts(
-    path: str | Path, *, text: str = "raw", where: Mapping[str, Any] | None = None
-) -> dict[str, str]:
+def load_recorded_texts(path: str | Path, *, where: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Recorded answers by the id of their dialogue, for recordings that do not hold the request itself.
 
     Args:
-        path: JSONL rows (`.gz` too) with an `id`.
-        text: the column that holds the answer.
+        path: JSONL rows (`.gz` too) with an `id`, and the answer in `raw`.
         where: keep only rows with these values, such as `{"prompt": "general"}`.
 
     Returns:
@@ -97,38 +94,23 @@ def load_recorded_texts(
     wanted = dict(where or {})
     texts: dict[str, str] = {}
     rows: dict[str, tuple[int, Mapping[str, Any]]] = {}
-    for number, row in _rows(Path(path)):
-        if missing := [column for column in ("id", text, *wanted) if column not in row]:
+    for number, row in read_rows(path):
+        if missing := [column for column in ("id", "raw", *wanted) if column not in row]:
             raise ValueError(f"{path}:{number}: no column {missing[0]!r}; this row has {sorted(row)}")
         if any(row[column] != value for column, value in wanted.items()):
             continue
-        if not isinstance(row[text], str):
-            raise ValueError(f"{path}:{number}: {text!r} is {row[text]!r}; expected the text of an answer")
+        if not isinstance(row["raw"], str):
+            raise ValueError(f"{path}:{number}: 'raw' is {row['raw']!r}; expected the text of an answer")
         if row["id"] in rows:
             first, other = rows[row["id"]]
-            apart = [column for column in row if column != text and row[column] != other.get(column)]
+            apart = [column for column in row if column != "raw" and row[column] != other.get(column)]
             advice = f"choose with where={{{apart[0]!r}: ...}}" if apart else "keep one of them"
             raise ValueError(f"{path}:{number}: id {row['id']!r} was on line {first} already; {advice}")
         rows[row["id"]] = number, row
-        texts[row["id"]] = row[text]
+        texts[row["id"]] = row["raw"]
     if not texts:
         raise ValueError(f"{path} has no row with {wanted}" if wanted else f"{path} holds no rows")
     return texts
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")  # noqa: SIM115
-    with opened as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: no JSON ({error}); expected one object per line") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{number}: {row!r:.100} is no JSON object; expected one per line")
-            yield number, row
 
 
 def _is_messages(value: Any) -> bool:

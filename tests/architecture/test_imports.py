@@ -30,7 +30,7 @@ LEVELS = (
         "rankrl.plan.arithmetic",
     ),
     ("rankrl.rewards",),
-    ("rankrl.metrics", "rankrl.templates", "rankrl.chat", "rankrl.shards"),
+    ("rankrl.metrics", "rankrl.templates", "rankrl.chat", "rankrl.shards", "rankrl.jsonl"),
     ("rankrl.data", "rankrl.teachers", "rankrl.encoders"),
     ("rankrl.grpo", "rankrl.sft", "rankrl.demonstrations", "rankrl.labels"),
     ("rankrl.evaluation",),

@@ -41,8 +41,8 @@ def test_a_row_as_it_is_documented(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "{": "no JSON",
-    "[]": "expected an object with",
+    "{": "expected one JSON object",
+    "[]": "expected one JSON object",
     json.dumps({"id": 3, "source": "s", "items": []}): "expected an object with",
     json.dumps({"id": "a", "source": "s", "items": [{"id": "x"}]}): r"items\[0\] is .*its `score`",
     json.dumps({"id": "a", "source": "s", "items": [HEAT, {"score": 1}]}): r"items\[1\]: .*needs a key or a title",

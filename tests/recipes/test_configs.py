@@ -65,7 +65,7 @@ def test_there_is_a_general_config_for_every_stage() -> None:
 @ALL
 def test_its_recipe_understands_it(path: Path) -> None:
     data, *_ = parse(path)
-    template = data.prompt_template or "movie"
+    template = getattr(data, "prompt_template", None) or "movie"
     PromptTemplate.load(template if "/" not in template else REPOSITORY / template)
     assert path.read_text(encoding="utf-8").startswith("# "), "the first line says what it is for"
 
@@ -73,8 +73,8 @@ def test_its_recipe_understands_it(path: Path) -> None:
 @ALL
 def test_flags_win_over_it(path: Path) -> None:
     others = {"learning_rate": 0.5} if stage_of(path) in TRAINING else {}
-    data, *training = parse(path, prompt_template="book", **others)
-    assert data.prompt_template == "book"
+    data, *training = parse(path, line_template="{title}", **others)
+    assert data.line_template == "{title}"
     assert not others or training[0].learning_rate == 0.5
 
 

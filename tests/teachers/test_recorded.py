@@ -46,12 +46,12 @@ def test_what_nobody_recorded_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"messages": messages("a"), "answer": ""}, "{"], r"answers\.jsonl:2: no JSON"),
+        ([{"messages": messages("a"), "answer": ""}, "{"], r"answers\.jsonl:2: .*expected one JSON object"),
         (
             [{"messages": messages("a"), "status": "refused"}, {"messages": messages("b"), "text": "Heat"}],
             r"answers\.jsonl:2: no column 'answer'; this row has \['messages', 'text'\]",
         ),
-        (["[1]"], r"answers\.jsonl:1: \[1\] is no JSON object"),
+        (["[1]"], r"answers\.jsonl:1: \[1\]; expected one JSON object"),
         ([{"answer": "Heat"}], r"answers\.jsonl:1: expected {'messages'"),
         ([{"messages": "a", "answer": "Heat"}], r"answers\.jsonl:1: expected"),
         ([{"messages": messages("a"), "answer": 3}], r"answers\.jsonl:1: expected"),
@@ -72,8 +72,8 @@ def test_texts_by_dialogue(tmp_path: Path) -> None:
         load_recorded_texts(path)
     with pytest.raises(ValueError, match="has no row with {'prompt': 'p9'}"):
         load_recorded_texts(path, where={"prompt": "p9"})
-    with pytest.raises(ValueError, match=r"lists\.jsonl:1: no column 'text'; this row has \['id', 'prompt', 'raw'\]"):
-        load_recorded_texts(path, text="text")
+    with pytest.raises(ValueError, match=r"lists\.jsonl:1: no column 'model'; this row has \['id', 'prompt', 'raw'\]"):
+        load_recorded_texts(path, where={"model": "gpt-4"})
     with pytest.raises(ValueError, match="holds no rows"):
         load_recorded_texts(write(tmp_path / "empty.jsonl", []))
 
