@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -182,7 +182,7 @@ class Catalog:
             reference: any form that `ItemReference.parse` reads. A plain text is a title or a line, else a key unless
                 it is all digits (`"300"` is the film, not the key 300).
             year_tolerance: as in `find`.
-            min_score: as in `match`; `None` for exact titles only.
+            min_score: as in `match`.
 
         Returns:
             The item id, or -1.
@@ -206,13 +206,13 @@ class Catalog:
             item_id = self.fuzzy_index.match([query], min_score, year_tolerance)[0].item_id
         return item_id
 
-    def match(self, texts: Sequence[str], *, min_score: float = 90.0, year_tolerance: int = 0) -> Ids:
+    def match(self, texts: Sequence[str], *, min_score: float | None = 90.0, year_tolerance: int = 0) -> Ids:
         """The items that single lines name: exactly, else by the nearest spelling, in one batch.
 
         Args:
             texts: n lines; numbering, quotes and years are understood (see `parse_list`).
             min_score: the least `fuzz.ratio` (0..100) of normalised titles. Short titles need more, and the best title
-                must be ahead of the next (`catalog.matching`).
+                must be ahead of the next (`catalog.matching`). `None` for exact titles only.
             year_tolerance: as in `find`.
 
         Returns:
@@ -228,7 +228,7 @@ class Catalog:
 
         Args:
             texts: n lines.
-            min_score: as in `match`; `None` for exact titles only.
+            min_score: as in `match`.
             year_tolerance: as in `find`.
 
         Returns:
@@ -237,71 +237,46 @@ class Catalog:
         _check_texts(texts)
         return self._look_up([text.strip(ASCII_WHITE_SPACE) for text in texts], min_score, year_tolerance)
 
-    @overload
     def ranked(
-        self,
-        texts: Sequence[str],
-        num_ranks: int,
-        *,
-        compact: bool = ...,
-        min_score: float | None = ...,
-        year_tolerance: int = ...,
-        return_fuzzy: Literal[False] = ...,
-    ) -> Ids: ...
-
-    @overload
-    def ranked(
-        self,
-        texts: Sequence[str],
-        num_ranks: int,
-        *,
-        compact: bool = ...,
-        min_score: float | None = ...,
-        year_tolerance: int = ...,
-        return_fuzzy: Literal[True],
-    ) -> tuple[Ids, npt.NDArray[np.bool_]]: ...
-
-    def ranked(
-        self,
-        texts: Sequence[str],
-        num_ranks: int,
-        *,
-        compact: bool = False,
-        min_score: float | None = None,
-        year_tolerance: int = 0,
-        return_fuzzy: bool = False,
-    ) -> Ids | tuple[Ids, npt.NDArray[np.bool_]]:
+        self, texts: Sequence[str], num_ranks: int, *, compact: bool = False, min_score: float | None = None
+    ) -> Ids:
         """The items of B completions by rank. Rank k is the k-th non-blank line, whatever that line says.
 
         Args:
             texts: B completions.
             num_ranks: K; later lines are left out.
             compact: close the lists up over lines that name nothing (then ranks are no longer lines).
-            min_score: as in `match`; `None` for exact titles only.
-            year_tolerance: as in `find`.
-            return_fuzzy: also say which items were found by nearest spelling, so that what they pay can be reported.
+            min_score: as in `match`.
 
         Returns:
-            (B, K) int64 item ids, -1 where a line names nothing or is missing; with `return_fuzzy` a (B, K) bool mask
-            too.
+            (B, K) int64 item ids, -1 where a line names nothing or is missing.
+        """
+        return self.ranked_scores(texts, num_ranks, compact=compact, min_score=min_score)[0]
+
+    def ranked_scores(
+        self, texts: Sequence[str], num_ranks: int, *, compact: bool = False, min_score: float | None = None
+    ) -> tuple[Ids, npt.NDArray[np.float32]]:
+        """As `ranked`, with the scores of `match_scores`: below 100 an item was found by nearest spelling.
+
+        Returns:
+            (B, K) int64 item ids and (B, K) float32 scores, 0 where the id is -1.
         """
         _check_texts(texts)
         if num_ranks < 1:
             raise ValueError(f"num_ranks is {num_ranks}; expected at least 1")
         rows = [split_lines(text) if compact else split_lines(text)[:num_ranks] for text in texts]
-        ids, scores = self._look_up([line for row in rows for line in row], min_score, year_tolerance)
-        fuzzy = (scores > 0) & (scores < _EXACT)
+        ids, scores = self._look_up([line for row in rows for line in row], min_score)
         ranked = np.full((len(texts), num_ranks), -1, dtype=np.int64)
-        is_fuzzy = np.zeros(ranked.shape, dtype=bool)
+        ranked_scores = np.zeros(ranked.shape, dtype=np.float32)
         start = 0
         for row, lines in enumerate(rows):
-            lines_of_row = np.arange(start, start + len(lines))
+            of_row = np.arange(start, start + len(lines))
             if compact:
-                lines_of_row = lines_of_row[ids[lines_of_row] >= 0][:num_ranks]
-            ranked[row, : len(lines_of_row)] = ids[lines_of_row]
-            is_fuzzy[row, : len(lines_of_row)] = fuzzy[lines_of_row]
+                of_row = of_row[ids[of_row] >= 0][:num_ranks]
+            ranked[row, : len(of_row)] = ids[of_row]
+            ranked_scores[row, : len(of_row)] = scores[of_row]
             start += len(lines)
-        return (ranked, is_fuzzy) if return_fuzzy else ranked
+        return ranked, ranked_scores
 
     @cached_property
     def title_index(self) -> TitleIndex:
@@ -314,7 +289,7 @@ class Catalog:
         return FuzzyIndex(self.title_index)
 
     def _look_up(
-        self, lines: Sequence[str], min_score: float | None, year_tolerance: int
+        self, lines: Sequence[str], min_score: float | None, year_tolerance: int = 0
     ) -> tuple[Ids, npt.NDArray[np.float32]]:
         """Ids and scores of stripped lines. A canonical line costs one dictionary hit; others are read once."""
         ids = np.fromiter(map(self.title_index.line_ids.get, lines, repeat(-1)), dtype=np.int64, count=len(lines))

@@ -66,7 +66,6 @@ def read_lists(
     catalog: Catalog,
     num_ranks: int = 20,
     *,
-    min_score: float | None = None,
     resolve: Resolve | None = None,
 ) -> RawLists:
     """Read a teacher's answers.
@@ -80,9 +79,9 @@ def read_lists(
         replies: D answers; None for one that was refused or empty.
         catalog: decides which title is which item.
         num_ranks: R, titles kept of each list; what comes after them is not looked at.
-        min_score: also accept misspelt titles, from this score on; exact ones only by default. (Remap finds the item
-            that a misspelt title resembles in any case; here it would count as that item.)
-        resolve: finds the items of lines instead of the catalogue, which is slow where `min_score` is given.
+        resolve: finds the items of lines; by default the catalogue's exact titles. (`catalog.match` takes misspelt ones
+            for items too. Remap finds the item that a misspelt title resembles in any case; there it counts as that
+            item.)
 
     Returns:
         The lists. Two spellings of one unknown title are one title.
@@ -94,7 +93,7 @@ def read_lists(
     """
     written = [_titles(reply or "") for reply in replies]
     flat = [text for lines in written for text, _ in lines]
-    resolve = resolve or partial(resolve_lines, catalog, min_score=min_score)
+    resolve = resolve or partial(catalog.match, min_score=None)
     found = iter(resolve(flat).tolist() if flat else [])
     ids: dict[object, int] = {}
     titles: list[str] = []
@@ -117,11 +116,6 @@ def read_lists(
             ranks[row, rank] = ids[name]
             rank += 1
     return RawLists(titles, np.array(same_item, dtype=np.int64), ranks, prose)
-
-
-def resolve_lines(catalog: Catalog, lines: Sequence[str], *, min_score: float | None = None) -> NDArray[np.int64]:
-    """The item of each line, `(n,)` int64; -1 for a line that names none."""
-    return catalog.ranked(lines, 1, min_score=min_score)[:, 0]
 
 
 def _titles(reply: str) -> list[tuple[str, Line]]:

@@ -65,7 +65,7 @@ class RankedRewards:
         if not isinstance(reward, RankReward):
             return values.sum(1)
         if type(reward).__call__ is RankReward.__call__ and self.scores:
-            return self.scores.lists
+            return self.scores.list_returns
         # A return that looks ahead counts a late hit at all ranks before it: their sum would prefer late hits.
         looks_ahead = reward.kind == "log" or np.isfinite(reward.gamma)
         return values[:, 0] if looks_ahead else values.sum(1)

@@ -36,7 +36,7 @@ class RankScores:
         augmented: `(B, K)` float64, the part of `relevance` that augmented labels pay: 0 where a true one pays as much.
         returns: `(B, K)` float64, what each rank is rewarded with.
         fuzzy: `(B, K)` bool, ranks whose item was found by fuzzy matching only.
-        lists: `(B,)` float64, what each list is worth as a whole; see `list_returns`.
+        list_returns: `(B,)` float64, what each list is worth as a whole; see `rankrl.rewards.list_returns`.
     """
 
     ranked: NDArray[np.int64]
@@ -45,7 +45,7 @@ class RankScores:
     augmented: NDArray[np.float64]
     returns: NDArray[np.float64]
     fuzzy: NDArray[np.bool_]
-    lists: NDArray[np.float64]
+    list_returns: NDArray[np.float64]
 
     @property
     def repeats(self) -> NDArray[np.bool_]:
@@ -179,7 +179,7 @@ class RankReward:
         scores = self.last_scores = self.score(completions, ground_truth, seen, augmented, weights)
         if log_metric is not None and self.min_score is not None:
             log_metric(f"{self.__name__}/fuzzy_share", scores.fuzzy_share)
-        rewards = scores.returns if self.per_rank else scores.lists
+        rewards = scores.returns if self.per_rank else scores.list_returns
         return rewards.tolist()
 
     def weigh_items(self, weights: ArrayLike) -> None:
@@ -239,7 +239,7 @@ class RankReward:
         seen_items = None if seen is None else self._resolver.seen(seen)
         if seen_items is not None:
             self._warn_of_seen_truth(truth, seen_items)
-        ranked, fuzzy = self._match(texts)
+        ranked, match_scores = self.catalog.ranked_scores(texts, self.num_ranks, min_score=self.min_score)
         true_gains = gains = relevance(ranked, truth, seen=seen_items)
         if weights != _TRUE_ONLY:
             labels = [row or () for row in augmented or [()] * len(texts)]
@@ -250,13 +250,11 @@ class RankReward:
             weight = np.where(ranked >= 0, self.item_weights[ranked], 0.0)
             gains, from_augmented = gains * weight, from_augmented * weight
         returns = rank_returns(gains, self.kind, self.gamma)
-        lists = list_returns(gains, self.kind)
-        scores = RankScores(ranked, gains, true_gains > 0, from_augmented, returns, fuzzy, lists)
+        fuzzy = (match_scores > 0) & (match_scores < 100)
+        worths = list_returns(gains, self.kind)
+        scores = RankScores(ranked, gains, true_gains > 0, from_augmented, returns, fuzzy, worths)
         self._watch_for_silence(scores, texts)
         return scores
-
-    def _match(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        return self.catalog.ranked(texts, self.num_ranks, min_score=self.min_score, return_fuzzy=True)
 
     def _warn_of_seen_truth(self, truth: Sequence[dict[int, float]], seen: Sequence[set[int]]) -> None:
         num_rows = sum(bool(wanted) and wanted.keys() <= items for wanted, items in zip(truth, seen, strict=True))

@@ -18,7 +18,6 @@ from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.demonstrations import RawLists, read_lists
 from rankrl.demonstrations.build import Judge
-from rankrl.demonstrations.replies import resolve_lines
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.texts import ItemTexts
 from rankrl.shards import OtherShards, Parts, Shard, digest
@@ -150,7 +149,7 @@ class TeacherWork:
     def _resolve(self, lines: Sequence[str]) -> NDArray[np.int64]:
         """The items of lines. Shards share what takes long: to find misspelt titles."""
         args, folder = self.args, Path(self.args.output_dir) / "shards" / "titles"
-        resolve = partial(resolve_lines, self.catalog, min_score=args.fuzzy_min_score)
+        resolve = partial(self.catalog.match, min_score=args.fuzzy_min_score)
         if args.fuzzy_min_score is None or (args.shard is None and not folder.is_dir()):
             return resolve(lines)
         keys = [digest([self.catalog.version, args.fuzzy_min_score, line]) for line in lines]

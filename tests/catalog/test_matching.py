@@ -116,13 +116,14 @@ def test_tolerance_goes_with_spelling_mistakes():
 
 def test_what_was_matched_by_spelling_can_be_told():
     texts = ["Heat (1995)\nThe Shawshenk Redemption (1994)\nnothing at all", "rocky ii (1979)"]
-    ids, fuzzy = FILMS.ranked(texts, 3, min_score=90, return_fuzzy=True)
+    ids, scores = FILMS.ranked_scores(texts, 3, min_score=90)
     assert ids.tolist() == [[6, 0, -1], [2, -1, -1]]
-    assert fuzzy.tolist() == [[False, True, False], [False, False, False]]
-    ids, fuzzy = FILMS.ranked(["x\nThe Shawshenk Redemption (1994)"], 2, compact=True, min_score=90, return_fuzzy=True)
-    assert (ids.tolist(), fuzzy.tolist()) == ([[0, -1]], [[True, False]])
+    misspelt = pytest.approx(fuzz.ratio("shawshenkredemption", "shawshankredemption"))
+    assert scores.tolist() == [[100.0, misspelt, 0.0], [100.0, 0.0, 0.0]]
+    ids, scores = FILMS.ranked_scores(["x\nThe Shawshenk Redemption (1994)"], 2, compact=True, min_score=90)
+    assert (ids.tolist(), scores.tolist()) == ([[0, -1]], [[misspelt, 0.0]])
     ids, scores = FILMS.match_scores(["Heat (1995)", "The Shawshenk Redemption (1994)", "nothing"])
-    assert scores.tolist() == [100.0, pytest.approx(fuzz.ratio("shawshenkredemption", "shawshankredemption")), 0.0]
+    assert scores.tolist() == [100.0, misspelt, 0.0]
 
 
 def test_aliases_of_one_item_are_no_runners_up():

@@ -47,6 +47,8 @@ def parse(path: Path, **settings: Any) -> Any:
     """What a recipe's `main` is called with."""
     recipe = RECIPES[stage_of(path)]
     needed = {"catalog": "C", "dialogues": "D"}
+    if stage_of(path) == "tune_scorer":
+        needed["scores"] = "S"
     if stage_of(path) in TRAINING:
         needed |= {"output_dir": "unused", "use_cpu": True}  # bf16 is refused where there is no GPU
     received = []
