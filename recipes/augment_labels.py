@@ -95,7 +95,7 @@ def main(args: LabelArguments, teacher_args: TeacherConfig) -> AugmentedLabels |
         catalog=catalog,
         facts={"Teacher": teacher_facts(teacher), "Settings": settings_of(args), "Versions": versions()},
     )
-    trust = args.trust if measured is None else measured.source
+    trust = args.trust if measured is None else measured.source_trust
     text = json.dumps({"sources": plain_metrics(systems), "trust": trust}, indent=1) + "\n"
     (output / "metrics.json").write_text(text, encoding="utf-8")
     work.finish()

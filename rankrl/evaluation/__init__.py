@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rankrl.evaluation.report import write_pictures as write_pictures
     from rankrl.evaluation.report import write_report as write_report
     from rankrl.evaluation.significance import Interval as Interval
-    from rankrl.evaluation.significance import bootstrap_difference as bootstrap_difference
     from rankrl.evaluation.significance import bootstrap_mean as bootstrap_mean
     from rankrl.evaluation.significance import standard_error as standard_error
 
@@ -34,6 +33,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "generation": ["generate_lists", "greedy_config"],
         "pictures": ["Curve", "bar_picture", "curve_picture", "rank_picture", "save_png"],
         "report": ["comparison_table", "write_pictures", "write_report"],
-        "significance": ["Interval", "bootstrap_difference", "bootstrap_mean", "standard_error"],
+        "significance": ["Interval", "bootstrap_mean", "standard_error"],
     },
 )

@@ -125,7 +125,7 @@ def label_facts(scored: Scored, augmented: AugmentedLabels) -> dict[str, dict[st
         sections["Trust"] = {
             "true labels recovered": f"{measured.recovered:.1%} of {measured.wanted.sum():,}",
             "random labels would recover": f"{measured.expected:.1%}",
-            "trust in the source": f"{measured.source:.3f}",
+            "trust in the source": f"{measured.source_trust:.3f}",
             "trust in a dialogue, 10th to 90th percentile": " to ".join(
                 f"{value:.3f}" for value in np.percentile(augmented.trust, [10, 90])
             ),

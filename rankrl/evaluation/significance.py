@@ -96,34 +96,13 @@ def bootstrap_means(
         return {}
     sums, counts = (np.stack(parts, axis=1) for parts in zip(*summed.values(), strict=True))  # (C, metrics) each
     rng = np.random.default_rng(seed)
-    sizes = _batch_sizes(num_samples, len(sums))
-    means = np.concatenate([_resampled_means(sums, counts, size, rng) for size in sizes])
+    means = _means_of_draws(sums, counts, num_samples, rng)
     low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     mean = sums.sum(axis=0) / counts.sum(axis=0)
     return {
         name: Interval(float(mean[column]), float(low[column]), float(high[column]))
         for column, name in enumerate(summed)
     }
-
-
-def bootstrap_difference(
-    values: ArrayLike,
-    baseline: ArrayLike,
-    dialogues: Sequence[str],
-    *,
-    level: float = 0.95,
-    num_samples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Return the mean of `values - baseline`, row by row, and its interval; arguments as for `bootstrap_mean`.
-
-    Paired: both systems answered the same rows, so what makes a row hard cancels. The difference is significant at
-    `1 - level` if the interval leaves out 0.
-    """
-    values, baseline = np.asarray(values, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    if values.shape != baseline.shape:
-        raise ValueError(f"the two systems have {values.shape} and {baseline.shape} values; score the same rows.")
-    return bootstrap_mean(values - baseline, dialogues, level=level, num_samples=num_samples, seed=seed)
 
 
 def standard_error(values: ArrayLike, dialogues: Sequence[str]) -> float:
@@ -218,16 +197,12 @@ def _sum_by_dialogue(
     return sums, counts
 
 
-def _batch_sizes(num_samples: int, num_dialogues: int) -> list[int]:
-    at_once = max(1, _WEIGHTS_AT_ONCE // num_dialogues)
-    return [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
-
-
 def _means_of_draws(
     sums: NDArray[np.float64], counts: NDArray[np.float64], num_samples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """`_resampled_means` in batches that fit memory."""
-    sizes = _batch_sizes(num_samples, len(sums))
+    at_once = max(1, _WEIGHTS_AT_ONCE // len(sums))
+    sizes = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
     return np.concatenate(
         [np.empty((0, sums.shape[1])), *(_resampled_means(sums, counts, size, rng) for size in sizes)]
     )

@@ -59,7 +59,7 @@ def weigh_by_trust(
     if trust is not None and not 0 <= trust <= 1:
         raise ValueError(f"trust is {trust}; expected 0 (labels count nothing) to 1 (as much as true ones)")
     measured = reliability(labels, truth, num_items, prior=prior) if trust is None else None
-    trusted = np.full(len(labels), trust) if measured is None else measured.dialogues
+    trusted = np.full(len(labels), trust) if measured is None else measured.dialogue_trust
     weighed = [
         {item: float(share * gain) for item, gain in row.items()} if share > 0 else {}
         for row, share in zip(labels, trusted, strict=True)

@@ -46,12 +46,12 @@ class Reliability:
         return float((self.chance * self.wanted).sum() / self.wanted.sum())
 
     @property
-    def source(self) -> float:
+    def source_trust(self) -> float:
         """Trust in the source as a whole: 0 for no better than chance, 1 if every true label is found."""
         return float(_above_chance(np.array(self.recovered), np.array(self.expected)))
 
     @property
-    def dialogues(self) -> NDArray[np.float64]:
+    def dialogue_trust(self) -> NDArray[np.float64]:
         """`(D,)` trust in each dialogue's labels, in [0, 1].
 
         One or two true labels say little, so a dialogue starts from what its source recovers, worth `prior` labels; a
@@ -60,7 +60,7 @@ class Reliability:
         known = self.wanted > 0
         counted = np.where(known, self.wanted, 1)  # where nothing is wanted the rate is not used: no division by 0
         rate = (self.found + self.prior * self.recovered) / (counted + self.prior)
-        return np.where(known, _above_chance(rate, self.chance), self.source)
+        return np.where(known, _above_chance(rate, self.chance), self.source_trust)
 
 
 def reliability(

@@ -52,13 +52,13 @@ def test_gains_are_trust_times_score() -> None:
     assert weighed.labels[2] == pytest.approx({9: third, 6: third * 0.875})
     assert [list(row) for row in weighed.labels] == [list(row) for row in labels], "the order stays"
     assert weighed.reliability is not None
-    assert weighed.reliability.source == pytest.approx(third)
+    assert weighed.reliability.source_trust == pytest.approx(third)
 
 
 def test_the_prior_is_passed_on() -> None:
     labels, truth = [{1: 1.0}, {2: 1.0}], [{1: 1.0}, {5: 1.0}]
     for prior in (0, 3):
-        expected = reliability(labels, truth, 10, prior=prior).dialogues
+        expected = reliability(labels, truth, 10, prior=prior).dialogue_trust
         np.testing.assert_array_equal(weigh_by_trust(labels, truth, 10, prior=prior).trust, expected)
 
 

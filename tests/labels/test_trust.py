@@ -23,12 +23,12 @@ def test_what_is_counted() -> None:
     np.testing.assert_allclose(measured.chance, [0.02, 0.5, 0.01, 0.0])
     assert measured.recovered == pytest.approx(2 / 5)
     assert measured.expected == pytest.approx((2 * 0.02 + 2 * 0.5) / 5)  # the third dialogue wants nothing
-    assert measured.source == pytest.approx((0.4 - 0.208) / (1 - 0.208))
+    assert measured.source_trust == pytest.approx((0.4 - 0.208) / (1 - 0.208))
 
 
 def test_the_trust_of_a_dialogue_starts_from_its_source() -> None:
     """The source recovers 0.4, worth 10 labels: 4 of 10. The first dialogue adds 1 of 2, the last one 0 of 1."""
-    trust = reliability(LABELS, TRUTH, NUM_ITEMS, prior=10).dialogues
+    trust = reliability(LABELS, TRUTH, NUM_ITEMS, prior=10).dialogue_trust
     expected = [(5 / 12 - 0.02) / 0.98, 0.0, (0.4 - 0.208) / 0.792, 4 / 11]
     np.testing.assert_allclose(trust, expected)  # half of the catalogue as labels: 5 of 12 is below chance
 
@@ -37,27 +37,27 @@ def test_a_large_prior_gives_all_dialogues_the_rate_of_their_source_and_none_the
     one_label_each = [{1: 1.0}, {2: 1.0}]
     truth = [{1: 1.0}, {5: 1.0}]
     alone, together = (reliability(one_label_each, truth, NUM_ITEMS, prior=prior) for prior in (0, 1e9))
-    assert alone.dialogues.tolist() == [1.0, 0.0]
-    np.testing.assert_allclose(together.dialogues, together.source)
+    assert alone.dialogue_trust.tolist() == [1.0, 0.0]
+    np.testing.assert_allclose(together.dialogue_trust, together.source_trust)
 
 
 def test_without_a_prior_dialogues_without_truth_are_trusted_as_their_source() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         measured = reliability(LABELS, TRUTH, NUM_ITEMS, prior=0)
-        trust = measured.dialogues
-    np.testing.assert_allclose(trust, [(0.5 - 0.02) / 0.98, 0.0, measured.source, 0.0])
+        trust = measured.dialogue_trust
+    np.testing.assert_allclose(trust, [(0.5 - 0.02) / 0.98, 0.0, measured.source_trust, 0.0])
 
 
 def test_the_extremes() -> None:
     truth = [{1: 1.0}, {2: 1.0, 3: 1.0}]
     perfect = reliability(truth, truth, NUM_ITEMS)
-    assert perfect.source == 1
-    assert perfect.dialogues.tolist() == [1, 1]
+    assert perfect.source_trust == 1
+    assert perfect.dialogue_trust.tolist() == [1, 1]
     nothing = reliability([{}, {}], truth, NUM_ITEMS)
-    assert (nothing.recovered, nothing.expected, nothing.source) == (0, 0, 0)
+    assert (nothing.recovered, nothing.expected, nothing.source_trust) == (0, 0, 0)
     everything = [{item: 1.0 for item in range(NUM_ITEMS)}] * 2
-    assert reliability(everything, truth, NUM_ITEMS).source == 0, "whoever names everything has read nothing"
+    assert reliability(everything, truth, NUM_ITEMS).source_trust == 0, "whoever names everything has read nothing"
 
 
 LABEL_ROWS = st.lists(st.dictionaries(st.integers(0, 19), st.just(1.0), max_size=8), min_size=1, max_size=6)
@@ -70,13 +70,13 @@ def test_trust_is_a_share_and_finding_more_raises_it(
     truth = [data.draw(st.dictionaries(st.integers(0, 19), st.just(1.0), max_size=4)) for _ in labels]
     truth[0] = truth[0] or {0: 1.0}
     measured = reliability(labels, truth, 20, prior=prior)
-    assert 0 <= measured.source <= 1
-    assert ((measured.dialogues >= 0) & (measured.dialogues <= 1)).all()
+    assert 0 <= measured.source_trust <= 1
+    assert ((measured.dialogue_trust >= 0) & (measured.dialogue_trust <= 1)).all()
     found = measured.found.copy()
     found[0] = measured.wanted[0]
     better = Reliability(found, measured.wanted, measured.chance, prior)
-    assert better.source >= measured.source
-    assert (better.dialogues >= measured.dialogues - 1e-12).all()
+    assert better.source_trust >= measured.source_trust
+    assert (better.dialogue_trust >= measured.dialogue_trust - 1e-12).all()
 
 
 # What wrong labels are worth: 1,000 dialogues, catalogue of 1,000 items, 10 labels and 2 true ones each
@@ -95,8 +95,8 @@ def test_replacing_labels_takes_away_as_much_of_what_is_found(many: tuple, share
     labels, truth = many
     measured = reliability(replace_at_random(labels, 1000, share), truth, 1000)
     assert measured.recovered == pytest.approx(1 - share, abs=0.04)
-    assert measured.source == pytest.approx(1 - share, abs=0.04)
-    assert measured.dialogues.mean() == pytest.approx(1 - share, abs=0.05)
+    assert measured.source_trust == pytest.approx(1 - share, abs=0.04)
+    assert measured.dialogue_trust.mean() == pytest.approx(1 - share, abs=0.05)
 
 
 def test_random_labels_are_not_trusted(many: tuple) -> None:
@@ -107,7 +107,7 @@ def test_random_labels_are_not_trusted(many: tuple) -> None:
     measured = reliability(labels, truth, 1000)
     assert measured.expected == pytest.approx(0.3)
     assert measured.recovered == pytest.approx(0.3, abs=0.04)
-    assert measured.source < 0.05
+    assert measured.source_trust < 0.05
 
 
 @pytest.mark.parametrize(
