@@ -7,7 +7,7 @@ import json
 import logging
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
@@ -123,9 +123,10 @@ class Catalog:
     def version(self) -> str:
         """Hash of keys, titles, years, aliases, metadata and template: 16 hex digits, the same in any row order."""
         contents = (
-            [item.key, item.title, item.year, sorted(item.aliases), dict(item.metadata)] for item in self._items
+            [item.key, item.title, item.year, sorted(item.aliases), _as_read_back(item.metadata)]
+            for item in self._items
         )
-        rows = sorted(json.dumps(content, sort_keys=True, default=str) for content in contents)
+        rows = sorted(json.dumps(content, sort_keys=True) for content in contents)
         return hashlib.sha256(json.dumps([self.line_template, rows]).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -307,6 +308,15 @@ class Catalog:
             if item_id >= 0:
                 ids[position], scores[position] = item_id, score
         return ids, scores
+
+
+def _as_read_back(metadata: Mapping[str, Any]) -> Any:
+    """Metadata as a file gives it back: the keys of JSON are texts. Sets, which no file holds, have no order."""
+
+    def plain(value: Any) -> Any:
+        return sorted(map(str, value)) if isinstance(value, Set) else str(value)
+
+    return json.loads(json.dumps(dict(metadata), default=plain))
 
 
 def _check_texts(texts: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from threading import get_ident
 from typing import BinaryIO
 
 
@@ -16,7 +17,7 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file beside its place, and put it there in one step when all of it is on the disk.
 
     A process that is killed or a disk that is full leaves what was there before; the killed one also leaves its
-    unfinished file, `NAME.HOST.PID.part`, which nobody deletes. Folders that are missing are made.
+    unfinished file, `NAME.HOST.PID.THREAD.part`, which nobody deletes. Folders that are missing are made.
 
     Args:
         path: of the file.
@@ -30,8 +31,8 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may write the same one, on several machines that share a disk.
-    unfinished = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+    # Several threads and processes may write the same one, on several machines that share a disk.
+    unfinished = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.{get_ident()}.part")
     try:
         with unfinished.open("wb") as file:
             yield file

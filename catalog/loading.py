@@ -158,7 +158,7 @@ def _json_rows(text: str, name: str, problems: list[str]) -> Iterator[Row]:
 
 
 def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     header: list[str] | None = None
     line = 1
     try:
@@ -167,7 +167,7 @@ def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[Row]:
             if not values:
                 continue
             if header is None:
-                header = values
+                header = [name.strip() for name in values]
                 if repeated := sorted({column for column in header if header.count(column) > 1}):
                     problems.append(f"{place}: the header names {repeated[0]!r} more than once; rename one")
             elif len(values) != len(header):
@@ -208,6 +208,13 @@ def _check_columns(path: Path, rows: Sequence[Row], columns: Mapping[str, str]) 
             raise CatalogError(
                 f"{path.name} has no column {theirs!r} for the {ours}; it has {', '.join(map(repr, present))}. "
                 f'Name the right one: Catalog.load(path, columns={{"{ours}": ...}})'
+            )
+    for theirs in present:
+        ours = theirs.strip().lower()
+        if ours in _OUR_FIELDS and ours not in present and ours not in columns and theirs not in columns.values():
+            raise CatalogError(
+                f"{path.name} has a column {theirs!r} and none called {ours!r}. If that is what it holds, say so: "
+                f'Catalog.load(path, columns={{"{ours}": "{theirs}"}}); else give the column another name.'
             )
 
 

@@ -25,11 +25,11 @@ class TitleIndex:
         self._items = items
         self._lines = lines
         self.line_ids: dict[str, int] = {line: item_id for item_id, line in enumerate(lines)}
-        self.groups: dict[str, tuple[int, ...]] = {}
+        groups: dict[str, list[int]] = {}
         for item_id, item in enumerate(items):
-            self._add(title_key(item.title), item_id)
-            for alias in item.aliases:
-                self._add(title_key(alias), item_id)
+            for key in dict.fromkeys(title_key(title) for title in (item.title, *item.aliases)):
+                groups.setdefault(key, []).append(item_id)
+        self.groups = {key: tuple(group) for key, group in groups.items()}
 
     def find_line(self, line: str, year_tolerance: int = 0) -> int:
         """The item a line names: the line itself, the line without decoration, then what it may say.
@@ -86,11 +86,6 @@ class TitleIndex:
         """A title or an alias that has this key."""
         item = self._items[self.groups[key][0]]
         return next(text for text in (item.title, *item.aliases) if title_key(text) == key)
-
-    def _add(self, key: str, item_id: int) -> None:
-        group = self.groups.get(key, ())
-        if item_id not in group:
-            self.groups[key] = (*group, item_id)
 
     def _nearest_year(self, group: Sequence[int], year: int | None, year_tolerance: int) -> list[int]:
         """Same year first (no year counts as one), then the nearest within the tolerance, then items without a year."""

@@ -116,7 +116,8 @@ def main(args: EvaluationArguments) -> Scores:
     Console().print(comparison_table({system: s.intervals() for system, s in systems.items()}, columns))
     if choice is not None:  # the best of many is luckier than it is good, on the dialogues that it was chosen on
         looked_at = choice["checkpoints_looked_at"]
-        Console().print(f"{name}: {looked_at} checkpoints were looked at on validation; score the test set once.")
+        said = f"{name}: {looked_at} checkpoints were looked at on validation; score the test set once."
+        Console().print(said, markup=False)
     if args.output:
         output = Path(args.output)
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -55,6 +55,9 @@ class DialogueError(ValueError):
             lines.append(f"  ... and {count - SHOWN_PROBLEMS} more, all in this error's `problems`")
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[type[DialogueError], tuple[list[Problem]]]:
+        return type(self), (self.problems,)  # else another process would read the message as the problems
+
 
 @dataclass(frozen=True)
 class Dialogue:
@@ -176,12 +179,13 @@ def _or_empty(value: Any) -> Any:
 
 
 def _messages(value: Any, where: str, problems: list[Problem]) -> list[dict[str, str]]:
-    if not isinstance(value, Iterable) or isinstance(value, (str, Mapping)) or not list(value):
+    turns = [] if not isinstance(value, Iterable) or isinstance(value, (str, Mapping)) else list(value)
+    if not turns:
         expected = 'expected a non-empty list of {"role": "user" | "assistant", "content": text}'
         problems.append(Problem(where, "messages", value, expected))
         return []
     messages = []
-    for index, message in enumerate(value):
+    for index, message in enumerate(turns):
         place = f"messages[{index}]"
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
             problems.append(Problem(where, place, message, 'expected {"role": ..., "content": text}'))

@@ -45,13 +45,18 @@ def truth_then_popular(
         `(D, K)` int64, no item twice in a list.
 
     Raises:
-        ValueError: if a dialogue leaves fewer than K items to list.
+        ValueError: if a dialogue leaves fewer than K items to list, or wants what is no item.
     """
+    by_popularity = popular.tolist()
     lists = np.empty((len(truth), num_ranks), dtype=np.int64)
     for row, (wanted, mentioned) in enumerate(zip(truth, seen, strict=True)):
         chosen = list(dict.fromkeys(wanted))[:num_ranks]
+        if chosen and not 0 <= min(chosen) <= max(chosen) < len(popular):
+            raise ValueError(
+                f"dialogue {row} wants the items {chosen}; ids are 0..{len(popular) - 1}. Leave others out."
+            )
         taken = {*chosen, *mentioned}
-        filling = (item for item in popular.tolist() if item not in taken)
+        filling = (item for item in by_popularity if item not in taken)
         chosen += [item for item, _ in zip(filling, range(num_ranks - len(chosen)), strict=False)]
         if len(chosen) < num_ranks:
             raise ValueError(

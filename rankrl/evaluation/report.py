@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from rankrl.evaluation.examples import Example
@@ -64,7 +65,7 @@ def comparison_table(
     best = {metric: _best(systems, metric) for metric in columns}
     for name, values in systems.items():
         cells = [_cell(values.get(metric), bold=best[metric] == name) for metric in columns]
-        table.add_row(system_label(name), *cells, style="dim" if name in REFERENCES else None)
+        table.add_row(escape(system_label(name)), *cells, style="dim" if name in REFERENCES else None)
     return table
 
 

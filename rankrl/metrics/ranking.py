@@ -1,6 +1,6 @@
 """How good ranked lists are: recall, NDCG, MRR, hit rate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,6 +26,7 @@ def recall_at_k(ranked: ArrayLike, truth: Sequence[Truth], k: int) -> NDArray[np
         >>> recall_at_k([[4, 7, 2]], [[7, 9]], k=2)
         array([0.5])
     """
+    truth = _readable_twice(truth)
     hits = _gains(ranked, truth, k) > 0
     return hits.sum(axis=1) / _num_wanted(truth, len(hits))
 
@@ -58,6 +59,7 @@ def ndcg_at_k(ranked: ArrayLike, truth: Sequence[Truth], k: int, *, gains: GainF
     if gains not in get_args(GainForm):
         raise ValueError(f"gains is {gains!r}; expected one of {', '.join(get_args(GainForm))}.")
     worth = np.asarray if gains == "linear" else _exponential
+    truth = _readable_twice(truth)
     at_ranks = worth(_gains(ranked, truth, k))
     return _dcg(at_ranks) / _ideal_dcg(truth, len(at_ranks), k, worth)
 
@@ -68,6 +70,7 @@ def mrr(ranked: ArrayLike, truth: Sequence[Truth], k: int | None = None) -> NDAr
     Returns:
         `(B,)` float64 in [0, 1]; their mean is the mean reciprocal rank.
     """
+    truth = _readable_twice(truth)
     hits = _gains(ranked, truth, k) > 0
     _num_wanted(truth, len(hits))
     reciprocal_rank = 1.0 / (1 + np.argmax(hits, axis=1))
@@ -80,6 +83,7 @@ def hit_rate_at_k(ranked: ArrayLike, truth: Sequence[Truth], k: int) -> NDArray[
     Returns:
         `(B,)` float64; their mean is the hit rate.
     """
+    truth = _readable_twice(truth)
     hits = _gains(ranked, truth, k) > 0
     _num_wanted(truth, len(hits))
     return np.asarray(hits.any(axis=1), dtype=np.float64)
@@ -94,6 +98,10 @@ def first_ranks(ranked: ArrayLike, k: int | None) -> NDArray[np.int64]:
     if k is not None and k < 1:
         raise ValueError(f"k is {k}; it is a number of ranks, 1 or more.")
     return check_ranked(ranked)[:, :k]
+
+
+def _readable_twice(truth: Sequence[Truth]) -> list[Truth]:
+    return [list(row) if isinstance(row, Iterator) else row for row in truth]
 
 
 def _gains(ranked: ArrayLike, truth: Sequence[Truth], k: int | None) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from catalog import ItemReference
+from catalog import ItemReference, title_key
 
 if TYPE_CHECKING:
     from catalog import Catalog
@@ -77,7 +77,10 @@ class TruthResolver:
         return resolved
 
     def seen(self, rows: Sequence[Iterable[Any] | None]) -> list[set[int]]:
-        """Return the ids of the items each row's user has seen; what the catalogue lacks cannot be earned anyway."""
+        """Return the ids of the items each row's user has seen; what the catalogue lacks cannot be earned anyway.
+
+        Of a title without a year that several items have, all of them: one was seen, and none must pay.
+        """
         return _once_per_distinct_row(rows, self._seen_of_row)
 
     def _truth_of_row(self, row: Iterable[Any] | None, position: int) -> dict[int, float]:
@@ -96,8 +99,17 @@ class TruthResolver:
 
     def _seen_of_row(self, row: Iterable[Any] | None, position: int) -> set[int]:
         references = _parse_row(row, position, column="seen") if row is not None else []
-        found = (self.catalog.resolve(reference, year_tolerance=self.year_tolerance) for reference in references)
-        return {item for item in found if item >= 0}
+        items: set[int] = set()
+        for reference in references:
+            item = self.catalog.resolve(reference, year_tolerance=self.year_tolerance)
+            items.update([item] if item >= 0 else self._namesakes(reference))
+        return items
+
+    def _namesakes(self, reference: ItemReference) -> tuple[int, ...]:
+        """The items that a title without a year may mean."""
+        if reference.title is None or reference.year is not None:
+            return ()
+        return self.catalog.title_index.groups.get(title_key(reference.title), ())
 
     def _find(self, reference: ItemReference) -> int:
         name = (reference.key, reference.title, reference.year)
@@ -109,7 +121,10 @@ class TruthResolver:
 
     def _report(self, *, lost: bool, num_empty: int, num_rows: int) -> None:
         share = len(self._unknown) / len(self._items)
-        examples = ", ".join(_name(reference) for reference in self._unknown[:NUM_EXAMPLES])
+        examples = ", ".join(
+            _name(reference) + (" (which several have: say the year)" if self._namesakes(reference) else "")
+            for reference in self._unknown[:NUM_EXAMPLES]
+        )
         kind = self.column.replace("_", "-")
         # rows that may be empty earn by other labels too
         effect, at_worst = (
@@ -154,6 +169,8 @@ def _once_per_distinct_row(rows: Sequence[Any], resolve: Any) -> list[Any]:
     by_text: dict[str, Any] = {}
     resolved = []
     for position, row in enumerate(rows):
+        if isinstance(row, Iterable) and not isinstance(row, str | dict):
+            row = list(row)  # the text of a long array or Series leaves its middle out
         text = repr(row)
         if text not in by_text:
             by_text[text] = resolve(row, position)

@@ -11,7 +11,7 @@ from typing import Any
 from rankrl.teachers.budget import Budget
 from rankrl.teachers.cache import AnswerCache, request_key
 from rankrl.teachers.progress import AskProgress
-from rankrl.teachers.protocol import Answer, BudgetExceeded, Messages, approximate_prompt_tokens
+from rankrl.teachers.protocol import Answer, BudgetExceeded, Messages, approximate_prompt_tokens, encodable
 
 ASSUMED_COMPLETION_TOKENS = 500  # where neither answers nor a limit say more
 _SHOWN = 3
@@ -65,6 +65,8 @@ class CachedTeacher(ABC):
             TeacherError: if it cannot go on: `BudgetExceeded`, `BatchNotReady`, `CacheError`, or whatever the server
                 says. Everything that was answered is in the cache, so the same call goes on from there.
         """
+        # Half an emoji, which the escapes of JSON let in, cannot be sent.
+        requests = [[{**turn, "content": encodable(turn["content"])} for turn in messages] for messages in requests]
         keys = [self.key(messages) for messages in requests]
         answers = self.cache.get(list(dict.fromkeys(keys)))
         missing = {key: messages for key, messages in zip(keys, requests, strict=True) if key not in answers}

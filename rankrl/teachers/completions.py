@@ -41,7 +41,7 @@ def read_completion(reply: Any, messages: Messages, scrub: Callable[[str], str])
             f"right? It usually ends in /v1. {GO_ON}"
         )
     usage, message = body.get("usage") or {}, choice["message"]
-    text, finish = message.get("content"), choice.get("finish_reason")
+    text, finish = _text(message.get("content")), choice.get("finish_reason")
     prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Answer.of(
         text,
@@ -50,6 +50,13 @@ def read_completion(reply: Any, messages: Messages, scrub: Callable[[str], str])
         completion_tokens=approximate_tokens(text or "") if completion_tokens is None else completion_tokens,
         finish_reason=finish,
     )
+
+
+def _text(content: Any) -> str | None:
+    """What the message says; some servers send it in parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content
 
 
 def refused_by_filter(error: Any) -> bool:

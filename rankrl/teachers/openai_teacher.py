@@ -79,6 +79,8 @@ class OpenAITeacher(CachedTeacher):
         remote_host: str | None = None,
         quiet: bool = False,
     ) -> None:
+        if temperature is not None:
+            temperature = float(temperature)  # 0 and 0.0 are one request, which is paid once
         own = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
         given = {name: value for name, value in own.items() if value is not None}
         super().__init__(model, {**given, **(parameters or {})}, cache, budget, quiet=quiet)

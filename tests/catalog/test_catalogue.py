@@ -208,6 +208,23 @@ def test_the_version_is_the_same_in_another_process():
     assert run.stdout.strip() == Catalog([("Amélie", None), ("Heat", 1995)]).version
 
 
+def test_the_version_is_that_of_the_file_whatever_the_metadata(tmp_path):
+    stars = Catalog([Item("Heat", 1995, metadata={"stars": {1: 3, 2: 5, 10: 4}})])  # texts, in JSON
+    stars.save(tmp_path / "c.jsonl")
+    assert Catalog.load(tmp_path / "c.jsonl").version == stars.version
+
+
+def test_the_version_does_not_depend_on_the_order_of_a_set():
+    script = "from catalog import *; print(Catalog([Item('Heat', metadata={'genres': set('abcdefgh'), 1: 2})]).version)"
+    versions = {
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in "123"
+    }
+    assert len(versions) == 1
+
+
 def test_importing_the_package_stays_cheap():
     script = (
         "import sys, catalog; assert 'numpy' not in sys.modules; from catalog import Catalog, load_item_arrays;"

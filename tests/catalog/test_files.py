@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,21 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_threads_do_not_write_into_each_others_file(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    begun = threading.Barrier(2)
+
+    def write_slowly(content: bytes) -> None:
+        with whole_file(path) as file:
+            file.write(content)
+            begun.wait(timeout=20)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write_slowly, [b"one", b"other"]))
+    assert path.read_bytes() in (b"one", b"other")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_killed_process_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "b.txt"
     path.write_bytes(b"before")
@@ -77,5 +94,6 @@ def test_a_killed_process_leaves_what_was_there(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"half\n"
         process.kill()
     assert path.read_bytes() == b"before"
-    unfinished = tmp_path / f"b.txt.{socket.gethostname()}.{process.pid}.part"  # no other machine's writer has it
+    # no other machine's, process's or thread's writer has it
+    (unfinished,) = tmp_path.glob(f"b.txt.{socket.gethostname()}.{process.pid}.*.part")
     assert unfinished.read_bytes() == b"half"

@@ -97,6 +97,22 @@ def test_a_mapped_field_is_not_taken_from_elsewhere(tmp_path):
     assert [(film.title, film.year, film.key) for film in films] == [("Heat", 1995, "a1"), ("Up", None, "Up")]
 
 
+def test_blanks_after_commas_are_no_part_of_names_and_values(tmp_path):
+    (tmp_path / "p.csv").write_text('title, year , genre\n"Heat", 1995, "crime, drama"\n')
+    (film,) = Catalog.load(tmp_path / "p.csv")
+    assert (film.title, film.year, dict(film.metadata)) == ("Heat", 1995, {"genre": "crime, drama"})
+
+
+def test_a_column_that_is_nearly_ours_is_not_lost_in_silence(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"title": "Heat", "Year": 1995}\n')
+    with pytest.raises(CatalogError, match=r"has a column 'Year' and none called 'year'.*columns={\"year\": \"Year\"}"):
+        Catalog.load(tmp_path / "p.jsonl")
+    (film,) = Catalog.load(tmp_path / "p.jsonl", columns={"year": "Year"})
+    assert film.year == 1995
+    (tmp_path / "both.jsonl").write_text('{"title": "Heat", "Title": "HEAT", "year": 1995, "Year": "MCMXCV"}\n')
+    assert Catalog.load(tmp_path / "both.jsonl")[0].metadata == {"Title": "HEAT", "Year": "MCMXCV"}
+
+
 def test_a_column_that_comes_twice_is_reported(tmp_path):
     (tmp_path / "p.csv").write_text("title,genre,genre\nHeat,crime,drama\n")
     with pytest.raises(CatalogError, match="header names 'genre' more than once"):

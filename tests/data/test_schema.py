@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -91,3 +92,17 @@ def test_the_message_of_many_problems_is_short_and_the_error_holds_all() -> None
     with pytest.raises(DialogueError, match=r"(?s)30 problems.*and 10 more") as caught:
         Dialogue("a", ASK, [], [0] * 30)  # type: ignore[list-item]
     assert len(caught.value.problems) == 30
+
+
+def test_messages_and_items_may_come_one_by_one() -> None:
+    dialogue = Dialogue("a", (dict(turn) for turn in ASK), iter([]), iter(["Heat"]))  # type: ignore[arg-type]
+    assert dialogue.messages == ASK
+    assert dialogue.ground_truth == [ItemReference(title="Heat")]
+
+
+def test_the_error_of_another_process_names_its_problems() -> None:
+    with pytest.raises(DialogueError) as caught:
+        Dialogue("a", [], [], [])
+    received = pickle.loads(pickle.dumps(caught.value))
+    assert str(received) == str(caught.value)
+    assert received.problems == caught.value.problems

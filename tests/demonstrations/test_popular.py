@@ -23,3 +23,9 @@ def test_lists_open_with_the_truth_and_skip_what_was_mentioned() -> None:
 def test_too_small_a_catalogue_is_an_error() -> None:
     with pytest.raises(ValueError, match="leaves 2 items"):
         truth_then_popular([[0]], [[1]], np.array([0, 1, 2]), num_ranks=3)
+
+
+@pytest.mark.parametrize("item", [-1, 3])
+def test_what_the_catalogue_lacks_is_not_demonstrated(item: int) -> None:
+    with pytest.raises(ValueError, match=r"dialogue 1 wants the items .*; ids are 0..2"):
+        truth_then_popular([[0], [1, item]], [[], []], np.array([0, 1, 2]), num_ranks=2)

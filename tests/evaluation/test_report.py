@@ -43,6 +43,10 @@ EXAMPLE = Example(
 )
 
 
+def test_brackets_in_a_name_are_shown() -> None:
+    assert "sft [seed 1]" in rendered(comparison_table({"sft [seed 1]": {"ndcg@10": 0.1}}), 80)
+
+
 def rendered(table: object, width: int) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(table)

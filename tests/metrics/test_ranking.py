@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ir_measures
 import numpy as np
 import pytest
@@ -118,3 +120,8 @@ def test_k_is_positive(k: int) -> None:
         recall_at_k([[1]], [[1]], k)
     with pytest.raises(ValueError, match=f"k is {k}"):
         coverage_at_k([[1]], 2, k)
+
+
+@pytest.mark.parametrize("metric", [recall_at_k, ndcg_at_k, mrr, hit_rate_at_k])
+def test_a_truth_that_can_be_read_once_only_is_read_once(metric: Callable[..., np.ndarray]) -> None:
+    assert metric([[5, 7]], [iter([5])], 2).tolist() == metric([[5, 7]], [[5]], 2).tolist() == [1.0]

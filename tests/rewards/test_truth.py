@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from catalog import Catalog, Item, ItemReference
@@ -130,3 +134,26 @@ def test_seen_items_outside_the_catalogue_are_no_error(catalog: Catalog) -> None
 def test_bad_settings(catalog: Catalog, setting: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         TruthResolver(catalog, **setting)
+
+
+def test_a_title_of_several_items_that_was_seen_excludes_them_all(catalog: Catalog) -> None:
+    resolver = TruthResolver(catalog)
+    assert resolver.seen([["Dune"], ["Dune (1984)"], [{"id": "d2"}], [("Dune", 1999)]]) == [{2, 3}, {2}, {3}, set()]
+
+
+def test_a_title_of_several_items_is_told_apart_from_an_unknown_one(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        resolve_truth(catalog, [["Heat", "Dune", "Marvel"]])
+    assert "'Dune' (which several have: say the year), 'Marvel'." in caplog.text
+
+
+@pytest.mark.parametrize("kind", [pd.Series, np.array, iter])
+def test_long_rows_of_other_kinds_are_read_to_their_end(kind: Callable[[list[str]], Any]) -> None:
+    """numpy and pandas leave the middle of a long row out of its text."""
+    films = Catalog([(f"Film {number}", 2000) for number in range(1600)])
+    row = [f"Film {number} (2000)" for number in range(1500)]
+    other = [*row[:750], "Film 1550 (2000)", *row[751:]]
+    first, second = TruthResolver(films).truth([kind(row), kind(other)])
+    assert (750 in first, 750 in second, 1550 in first, 1550 in second) == (True, False, False, True)

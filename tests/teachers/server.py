@@ -25,7 +25,7 @@ class Reply:
     delay: float = 0.0
 
 
-def completion(text: str | None, *, finish: str = "stop", refusal: str | None = None, usage: bool = True) -> dict:
+def completion(text: Any, *, finish: str = "stop", refusal: str | None = None, usage: bool = True) -> dict:
     """A chat completion that holds `text`."""
     message = {"role": "assistant", "content": text, "refusal": refusal}
     tokens = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}

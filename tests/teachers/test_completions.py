@@ -40,3 +40,12 @@ def test_half_a_character_is_an_answer_that_can_be_kept(tmp_path: Path, usage: b
         (kept,) = teacher().ask([messages("hello")])
         assert (kept.text, kept.cached) == (answer.text, True)
         assert len(server.calls) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # the client does not expect parts either
+def test_an_answer_in_parts_is_put_together(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "1. Heat\n"}, {"type": "text", "text": "2. Up"}]
+    with serving(lambda body, attempt: Reply(completion(parts))) as server:
+        cache = AnswerCache(tmp_path / "answers.sqlite")
+        (answer,) = OpenAITeacher("m", server.url, cache=cache, retries=0, quiet=True).ask([messages("hello")])
+    assert answer.text == "1. Heat\n2. Up"
