@@ -9,6 +9,7 @@ from rich.progress import track
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rankrl.grpo.sampling import settings_holders
+from rankrl.grpo.segments import completion_texts
 
 
 def generate_lists(
@@ -117,4 +118,4 @@ def _pad_left(batch: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Te
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int], end_ids: Collection[int]) -> str:
     written = list(takewhile(lambda token: token not in end_ids, ids))  # what follows the end is padding
-    return tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return completion_texts(tokenizer, [written])[0]

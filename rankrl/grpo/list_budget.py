@@ -20,7 +20,10 @@ class ListBudget(TrainerCallback):
         self.is_spent = is_spent
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A run that is resumed at its end has nothing left to do."""
+        """A run that is resumed at its end is to do nothing more; transformers takes one step before it looks.
+
+        `rankrl.run.interrupt.train`, which the recipes use, keeps it from that one.
+        """
         control.should_training_stop |= self.is_spent()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -157,6 +157,9 @@ def _clipped_terms(
 ) -> tuple[Tensor, Tensor]:
     """The pessimistic term `min(w A, clip(w) A)` and, as floats 0/1, where it no longer depends on the policy."""
     cut_off = ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))
-    limited = ratio if delta is None else ratio.clamp(max=delta)
+    limited = ratio
+    if delta is not None:
+        limited = ratio.clamp(max=delta)
+        cut_off = cut_off | ((ratio > delta) & (advantages < 0))
     terms = torch.minimum(limited * advantages, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages)
     return terms, cut_off.to(ratio.dtype)

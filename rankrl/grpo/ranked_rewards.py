@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from typing import Any
@@ -32,6 +33,11 @@ class RankedRewards:
         self.function = function
         self.num_ranks = num_ranks
         self.__name__ = getattr(function, "__name__", type(function).__name__)
+        if isinstance(function, RankReward) and function.num_ranks != num_ranks:
+            raise ValueError(
+                f"the reward {self.__name__!r} looks at num_ranks = {function.num_ranks} ranks, and the trainer has "
+                f"num_ranks = {num_ranks}: give both the same."
+            )
         self.values: np.ndarray | None = None
         self.scores: RankScores | None = None
 
@@ -84,7 +90,7 @@ def keep_what_is_said_of_ranks(functions: Any, num_ranks: int) -> list[Any]:
     Reward models (by name or as modules) are TRL's to run; they give one float a list.
 
     Raises:
-        ValueError: for an asynchronous function.
+        ValueError: for an asynchronous function, or a `RankReward` with another K.
     """
     functions = functions if isinstance(functions, list) else [functions]
     for function in functions:
@@ -93,7 +99,19 @@ def keep_what_is_said_of_ranks(functions: Any, num_ranks: int) -> list[Any]:
                 f"the reward function {getattr(function, '__name__', function)!r} is asynchronous, and what it says of "
                 "ranks is read when it is called. Give a plain function, which may run its coroutines by asyncio.run."
             )
-    return [f if isinstance(f, str | torch.nn.Module) else RankedRewards(f, num_ranks) for f in functions]
+    kept = [f if isinstance(f, str | torch.nn.Module) else RankedRewards(f, num_ranks) for f in functions]
+    _tell_apart([function for function in kept if isinstance(function, RankedRewards)])
+    return kept
+
+
+def _tell_apart(functions: Sequence[RankedRewards]) -> None:
+    """Number functions of one name: TRL logs them by name, and would log their mean."""
+    named = Counter(function.__name__ for function in functions)
+    numbers = Counter[str]()
+    for function in functions:
+        if named[name := function.__name__] > 1:
+            numbers[name] += 1
+            function.__name__ = f"{name}_{numbers[name]}"
 
 
 def rewards_by_rank(functions: Sequence[Any], num_lists: int, num_ranks: int) -> np.ndarray:

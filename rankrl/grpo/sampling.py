@@ -115,6 +115,25 @@ def require_one_turn(options: Mapping[str, Any]) -> None:
             )
 
 
+def require_a_generation(dataset: Any, args: Any) -> None:
+    """Refuse data that do not fill one generation: no step would be made of them, and the run look finished.
+
+    Args:
+        dataset: of prompts; one without a length is not judged.
+        args: of a GRPO trainer.
+
+    Raises:
+        ValueError: if there are fewer prompts than a generation takes.
+    """
+    needed = args.generation_batch_size // args.num_generations
+    if hasattr(dataset, "__len__") and len(dataset) < needed:
+        raise ValueError(
+            f"there are {len(dataset)} prompts to train on, and one generation takes {needed} "
+            f"({args.generation_batch_size} lists, num_generations {args.num_generations} of each): no step would be "
+            "made. Give more dialogues, or lower per_device_train_batch_size or steps_per_generation."
+        )
+
+
 def write_together(model: PreTrainedModel) -> None:
     """Under FSDP: a process whose lists are complete goes on until those of the others are.
 

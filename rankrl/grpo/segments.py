@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # What `bytes.strip()` removes. Unicode spaces (U+00A0, U+2028, ...) are not white here: bytes decide.
 ASCII_WHITE = " \t\n\r\x0b\x0c"
 
+_BYTE_OF_A_NEWLINE = "<0x0A>"
+
 # The facts about a token, packed into one number, so that a batch reads them with one gather.
 NO_TEXT = 1  # it puts no bytes into the text (special tokens, padding, the end token)
 ENDS = 2  # it ends the completion
@@ -115,6 +117,28 @@ def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     texts = tokenizer.batch_decode(batch, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     lead = len(tokenizer.decode(prefix, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return [text[lead:] for text in texts]
+
+
+def completion_texts(tokenizer: PreTrainedTokenizerBase, completions: Sequence[Sequence[int]]) -> list[str]:
+    """What completions say, special tokens left out, in the very lines that `segment_ranks` counts.
+
+    Tokenizers that fall back on bytes (Llama 2, Mistral, Gemma) decode a run of them as one: if it is no whole
+    character, every byte of it becomes U+FFFD, and a line break among them would be lost.
+    """
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    newline = tokenizer.convert_tokens_to_ids(_BYTE_OF_A_NEWLINE)
+    if newline is None or newline == tokenizer.unk_token_id:
+        return texts
+    return [
+        _line_by_line(tokenizer, ids, newline) if "\ufffd" in text and newline in ids else text
+        for text, ids in zip(texts, completions, strict=True)
+    ]
+
+
+def _line_by_line(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], newline: int) -> str:
+    ends = [at for at, token in enumerate(ids) if token == newline]
+    lines = [ids[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, len(ids)], strict=True)]
+    return "\n".join(tokenizer.batch_decode(lines, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def segment_ranks(completion_ids: Tensor, completion_mask: Tensor, table: LineTable, num_ranks: int) -> Tensor:

@@ -20,11 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
 
 from rankrl.grpo.advantages import decoupled_advantages, informative_cells, rank_advantages, weighted_sum
 from rankrl.grpo.config import RankGRPOConfig
 from rankrl.grpo.credit import Advantages, Lists, Returns, Tokens, units_to_hold, weights_by_unit
+from rankrl.grpo.dropout import switch_attention_dropout_off
 from rankrl.grpo.dynamic_sampling import DynamicSampling, Rollout
 from rankrl.grpo.list_budget import ListBudget, updates_are_made
 from rankrl.grpo.objective import place_units, rank_grpo_loss, unit_present
@@ -33,9 +33,15 @@ from rankrl.grpo.positions import count_positions_from_the_text
 from rankrl.grpo.rank_log import BeginRanksFile, RankLog, ranks_file, sums_by_rank
 from rankrl.grpo.ranked_rewards import RankedRewards, keep_what_is_said_of_ranks, rewards_by_rank
 from rankrl.grpo.reference import load_reference, require_same_weights, save_reference
-from rankrl.grpo.resume import load_state, save_state
-from rankrl.grpo.sampling import leave_sampling_to_the_run, require_one_end, require_one_turn, write_together
-from rankrl.grpo.segments import LineTable, segment_ranks, written_tokens
+from rankrl.grpo.resume import EpochSampler, cut_of, load_state, micro_batches_done, save_state
+from rankrl.grpo.sampling import (
+    leave_sampling_to_the_run,
+    require_a_generation,
+    require_one_end,
+    require_one_turn,
+    write_together,
+)
+from rankrl.grpo.segments import LineTable, completion_texts, segment_ranks, written_tokens
 from rankrl.grpo.step_clock import StepClock
 from rankrl.rewards import RankScores
 
@@ -80,11 +86,14 @@ class RankGRPOTrainer(GRPOTrainer):
         functions = keep_what_is_said_of_ranks(reward_funcs, args.num_ranks)
         leave_sampling_to_the_run(model, processing_class, use_vllm=args.use_vllm)  # before TRL reads where lists end
         super().__init__(model, functions, args, processing_class=processing_class, **kwargs)
+        require_a_generation(self.train_dataset, args)
         policy = self.accelerator.unwrap_model(self.model)
         leave_sampling_to_the_run(policy, self._tokenizer, use_vllm=args.use_vllm)  # of a model by name: loaded now
         require_one_end(self.eos_token_ids, self._tokenizer)
         for called in filter(None, (self.model, self.ref_model)):
             count_positions_from_the_text(self.accelerator.unwrap_model(called))
+            if args.disable_dropout:
+                switch_attention_dropout_off(called)
         if self.is_fsdp_enabled:
             write_together(policy)
         self._lines = LineTable.from_tokenizer(self._tokenizer, self.eos_token_ids).to(self.accelerator.device)
@@ -117,9 +126,7 @@ class RankGRPOTrainer(GRPOTrainer):
     def _calculate_rewards(self, inputs: list, prompts: list, completions: list, completion_ids_list: list) -> Tensor:
         with self._phase("reward"):
             # They read the very tokens that credit is placed on, whatever TRL's own decoding makes of them.
-            texts = self._tokenizer.batch_decode(
-                completion_ids_list, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+            texts = completion_texts(self._tokenizer, completion_ids_list)
             answers = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
             self._lengths = list(map(len, completion_ids_list))
             self._totals = super()._calculate_rewards(inputs, prompts, answers, completion_ids_list)  # (N, F)
@@ -137,10 +144,10 @@ class RankGRPOTrainer(GRPOTrainer):
         with self._phase("other"):
             output = super()._generate_and_score_completions(inputs)
         with self._phase("credit"):
-            ids, num_ranks = output["completion_ids"], self.args.num_ranks
+            ids = output["completion_ids"]
             mask = written_tokens(ids, self._lengths)  # TRL's is 0 on lists that are left out of the loss
-            unit_ids = segment_ranks(ids, mask, self._lines, num_ranks)  # (B, T)
-            lists = self._gather_lists(unit_present(unit_ids, mask, max(int(unit_ids.max()), num_ranks) + 1))
+            unit_ids = segment_ranks(ids, mask, self._lines, self.args.num_ranks)  # (B, T)
+            lists = self._gather_lists(self._present(unit_ids, mask))
             returns = self.returns(lists).checked(lists)
             informative = self.informative(lists, returns)
             self._log_lists(lists, returns, informative)
@@ -160,14 +167,17 @@ class RankGRPOTrainer(GRPOTrainer):
         start = self.accelerator.process_index * len(mask)
         own = slice(start, start + len(mask))
         advantages = self.advantages(rollout.lists, rollout.returns).with_penalties(rollout.lists, self.args)
-        present = unit_present(unit_ids, mask, max(int(unit_ids.max()), self.args.num_ranks) + 1)
-        credit = {"advantages": advantages.by_unit(own, present)}
+        credit = {"advantages": advantages.by_unit(own, self._present(unit_ids, mask))}
         if self.args.kl_cells == "informative":
             informative = rollout.informative.repeat_interleave(rollout.lists.num_generations, 0)
             credit["kl_units"] = units_to_hold(credit["advantages"], informative[own])
         if self.args.aggregation == "token":
             credit["list_tokens"] = self._gather(mask.sum(1)).float().mean().clamp(min=1.0)
         return credit
+
+    def _present(self, unit_ids: Tensor, mask: Tensor) -> Tensor:
+        """`(B, U)` bool: which units each list has, with U as large as one of them needs."""
+        return unit_present(unit_ids, mask, max(int(unit_ids.max()), self.args.num_ranks) + 1)
 
     def _gather_lists(self, present: Tensor) -> Lists:
         """What is known of the lists of all processes, from the `(B, U)` units of this one."""
@@ -210,26 +220,28 @@ class RankGRPOTrainer(GRPOTrainer):
         Here: how far a return lies above those of the prompt's other lists, at each rank (eq. 8) or of the whole list,
         as `advantage`, `scale_rewards` and `multi_objective_aggregation` say.
         """
-        by_rank = self.args.advantage == "rank"
-        values = returns.ranks if by_rank else returns.lists[:, None]
-        weights = self.reward_weights.to(values)
+        values, weights = self._compared(returns)
         if self.multi_objective_aggregation == "normalize_then_sum":
             compared = decoupled_advantages(values, weights, lists.num_generations)
         else:
             values = weighted_sum(values, weights)
             compared = rank_advantages(values, lists.num_generations, self.args.scale_rewards)
-        return Advantages.of_ranks(compared) if by_rank else Advantages.of_lists(compared[:, 0], self.args.num_ranks)
+        if self.args.advantage == "rank":
+            return Advantages.of_ranks(compared)
+        return Advantages.of_lists(compared[:, 0], self.args.num_ranks)
 
     def informative(self, lists: Lists, returns: Returns) -> Tensor:
         """`(P, K)` bool: at which ranks of a prompt lists differ in what `advantages` compares; the rest has no signal.
 
         Decides what is logged as informative, which groups dynamic sampling replaces, and `kl_cells="informative"`.
         """
-        by_rank = self.args.advantage == "rank"
-        values = returns.ranks if by_rank else returns.lists[:, None]
-        weights, way = self.reward_weights.to(values), self.multi_objective_aggregation
-        cells = informative_cells(values, weights, lists.num_generations, way)
+        cells = informative_cells(*self._compared(returns), lists.num_generations, self.multi_objective_aggregation)
         return cells.expand(-1, self.args.num_ranks)
+
+    def _compared(self, returns: Returns) -> tuple[Tensor, Tensor]:
+        """What lists of a prompt are compared in, `(N, K, F)` of ranks or `(N, 1, F)` of lists, and weights `(F,)`."""
+        values = returns.ranks if self.args.advantage == "rank" else returns.lists[:, None]
+        return values, self.reward_weights.to(values)
 
     def loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a micro-batch, and by name what the log shows of each rank: `(B, U)`, without gradient.
@@ -277,11 +289,10 @@ class RankGRPOTrainer(GRPOTrainer):
         tokens = self._tokens(inputs, log_probs, entropies)
         loss, metrics = self.loss(tokens)
         self._log_loss(tokens, metrics)
-        mode = "train" if self.model.training else "eval"
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * aux_loss
-            self._metrics[mode]["aux_loss"].append(self.accelerator.gather_for_metrics(aux_loss).mean().item())
-        return loss / (self.current_gradient_accumulation_steps if mode == "train" else 1)
+            self._metrics[self._mode]["aux_loss"].append(self.accelerator.gather_for_metrics(aux_loss).mean().item())
+        return loss / (self.current_gradient_accumulation_steps if self.model.training else 1)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, compute_entropy: bool = False, **kwargs: Any) -> Any:
         if not compute_entropy:  # the policy that sampled the lists, or the reference
@@ -307,6 +318,10 @@ class RankGRPOTrainer(GRPOTrainer):
 
     # ---- Logging --------------------------------------------------------------------------------------------------
 
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         with explain_out_of_memory(name, self.args), self._clock.phase(name) if self.model.training else nullcontext():
@@ -323,22 +338,21 @@ class RankGRPOTrainer(GRPOTrainer):
         return torch.float32 if self.accelerator.device.type == "mps" else torch.float64
 
     def _log_lists(self, lists: Lists, returns: Returns, informative: Tensor) -> None:
-        mode = "train" if self.model.training else "eval"
-        if mode == "train":
+        if self.model.training:
             self._lists_sampled += len(lists.lengths)
         summed = weighted_sum(returns.ranks, self.reward_weights.to(returns.ranks))
-        self._rank_logs[mode].add_lists(lists, summed, informative)
+        self._rank_logs[self._mode].add_lists(lists, summed, informative)
 
     def _log_loss(self, tokens: Tokens, metrics: dict[str, Tensor]) -> None:
         with self._phase("credit"):
             sums = sums_by_rank(tokens, metrics, self.args.num_ranks, self._float)
             counts, *totals = self.accelerator.reduce(torch.stack(list(sums.values())), reduction="sum").cpu().numpy()
-            log = self._rank_logs["train" if self.model.training else "eval"]
+            log = self._rank_logs[self._mode]
             for name, values in zip(list(sums)[1:], totals, strict=True):
                 log.add(name, values, counts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
+        mode = self._mode
         if mode == "train":
             logs.update({"lists_sampled": self._lists_sampled, **self._clock.take()})
         with self._phase("credit"):
@@ -358,9 +372,7 @@ class RankGRPOTrainer(GRPOTrainer):
     # ---- Exact resume --------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
-        sampler = super()._get_train_sampler(dataset)
-        kept = ("data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
-        return _EpochSampler(**{name: getattr(sampler, name) for name in kept})
+        return EpochSampler(super()._get_train_sampler(dataset))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # First, because the trainer's own state comes last and says that a checkpoint is whole.
@@ -368,7 +380,8 @@ class RankGRPOTrainer(GRPOTrainer):
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             if self.args.sync_ref_model:
                 save_reference(self.ref_model, folder)
-            state = {"step": self._step, "lists": self._buffered_inputs, "lists_sampled": self._lists_sampled}
+            state = {"step": self._step, "cut": cut_of(self.args), "lists": self._buffered_inputs}
+            state |= {"lists_sampled": self._lists_sampled}
             state |= {"cursor": self._dynamic_sampling.stream.cursor} if self._dynamic_sampling else {}
             save_state(state, folder)
         super()._save_checkpoint(model, trial)
@@ -380,20 +393,7 @@ class RankGRPOTrainer(GRPOTrainer):
         state = load_state(Path(checkpoint), self.accelerator.device)
         if self.args.sync_ref_model:
             load_reference(self.ref_model, Path(checkpoint))
-        self._step, self._buffered_inputs, self._lists_sampled = state["step"], state["lists"], state["lists_sampled"]
+        self._step, self._buffered_inputs = micro_batches_done(state, self.args), state["lists"]
+        self._lists_sampled = state["lists_sampled"]
         if self._dynamic_sampling:
             self._dynamic_sampling.stream.cursor = state.get("cursor", 0)  # 0: nothing was drawn before
-
-
-class _EpochSampler(RepeatSampler):
-    """TRL's sampler with an order that is a function of seed and epoch, so that a resumed run walks the same way."""
-
-    epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            self.generator.manual_seed((self.seed or 0) + self.epoch)
-        return super().__iter__()

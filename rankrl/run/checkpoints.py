@@ -70,7 +70,10 @@ class KeepCheckpoints(TrainerCallback):
             )
         if args.should_save:
             self._link_best(args, state)
-            self._tell_room(args, state, checkpoint_size(model, optimizer=not args.save_only_model))
+            resumable = not args.save_only_model
+            moves = resumable and getattr(args, "sync_ref_model", False)
+            size = checkpoint_size(model, optimizer=resumable, reference=moves)
+            self._tell_room(args, state, size)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not args.should_save:
@@ -126,7 +129,9 @@ class KeepCheckpoints(TrainerCallback):
 
 def _steps(every: float, last: int) -> set[int]:
     """The steps that are a multiple of a number, and the last; none for 0."""
-    return {min(math.ceil(every * n), last) for n in range(1, math.ceil(last / every) + 1)} if every else set()
+    return (
+        {min(math.ceil(round(every * n, 6)), last) for n in range(1, math.ceil(last / every) + 1)} if every else set()
+    )
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -160,12 +165,15 @@ def newest_checkpoint(output_dir: str | Path) -> Path | None:
     return None
 
 
-def checkpoint_size(model: torch.nn.Module, *, optimizer: bool = True) -> int:
-    """Bytes of a checkpoint, about: the weights that are saved, and two numbers for each that is trained (Adam)."""
+def checkpoint_size(model: torch.nn.Module, *, optimizer: bool = True, reference: bool = False) -> int:
+    """Bytes of a checkpoint, about: the weights that are saved, and two numbers for each that is trained (Adam).
+
+    With a reference that moves (`sync_ref_model`), its weights too.
+    """
     width = next(p.element_size() for p in model.parameters() if p.requires_grad)
     trained = get_model_param_count(model, trainable_only=True)
     saved = trained if isinstance(model, PeftModel) else get_model_param_count(model)
-    return width * (saved + 2 * trained * optimizer)
+    return width * (saved + 2 * trained * optimizer + saved * reference)
 
 
 def where_to_find(args: Any, state: Any, start: str) -> str:

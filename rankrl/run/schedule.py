@@ -118,7 +118,7 @@ class LearningRateSteps(TrainerCallback):
 
     def in_steps(self, max_steps: int) -> dict[int, float]:
         """The rates by the optimizer step that they begin with; a share of training is rounded up to whole steps."""
-        return {math.ceil(at * max_steps) if at < 1 else int(at): rate for at, rate in self.steps.items()}
+        return {math.ceil(round(at * max_steps, 6)) if at < 1 else int(at): rate for at, rate in self.steps.items()}
 
 
 def _times(flat: Callable[[int], float], stairs: dict[int, float], start: float) -> Callable[[int], float]:
