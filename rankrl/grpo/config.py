@@ -219,6 +219,12 @@ class RankGRPOConfig(GRPOConfig):
             raise ValueError(f"beta is {self.beta}; expected 0 (no KL term, no reference model) or more.")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; lists are sampled, so it must be above 0.")
+        for name in ("temperature", "do_sample", "num_return_sequences", "eos_token_id"):
+            if name in (self.generation_kwargs or {}):
+                raise ValueError(
+                    f"generation_kwargs sets {name}: lists would be sampled in another way than the loss reckons with. "
+                    f"Leave it out{', and set temperature itself' if name == 'temperature' else ''}."
+                )
 
     def _check_groups(self) -> None:
         # TRL checks this too, after the processes are set up; here the message can say which numbers would work.
@@ -247,7 +253,8 @@ class RankGRPOConfig(GRPOConfig):
 
     def _warn_if_sampling_is_filtered(self) -> None:
         filters = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
-        changed = [f"{name}={getattr(self, name)}" for name, off in filters.items() if getattr(self, name) != off]
+        asked = {name: getattr(self, name) for name in filters} | (self.generation_kwargs or {})
+        changed = [f"{name}={asked[name]}" for name, off in filters.items() if asked[name] != off]
         if changed:
             warnings.warn(
                 f"{', '.join(changed)}: lists are then sampled from a filtered distribution, while the loss "

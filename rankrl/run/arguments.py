@@ -6,6 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from catalog.lines import DEFAULT_TEMPLATE
+from rankrl.labels.augment import MIN_LABEL_SCORE
+from rankrl.labels.trust import PRIOR
+from rankrl.rewards.blend import ScheduleKind
+from rankrl.rewards.returns import ReturnKind
 from rankrl.shards import Shard
 
 Imitate = Literal["auto", "recommendations", "truth", "augmented"]
@@ -22,7 +27,7 @@ class CatalogArguments:
     """
 
     catalog: str = field(metadata={"help": "File of the catalogue."})
-    line_template: str = field(default="{title} ({year})", metadata={"help": "How an item is written."})
+    line_template: str = field(default=DEFAULT_TEMPLATE, metadata={"help": "How an item is written."})
     catalog_columns: dict | None = field(default=None, metadata={"help": "Field names of your catalogue (flag: JSON)."})
 
 
@@ -243,9 +248,11 @@ class LabelArguments(JudgedArguments):
     window: int = field(default=50, metadata={"help": "Items in one request."})
     scorer: str = field(default="teacher", metadata={"help": "teacher, encoder, or a local scorer's directory."})
     num_candidates: int = field(default=50, metadata={"help": "Items retrieved for each dialogue."})
-    min_label_score: float = field(default=3.5, metadata={"help": "Keep items scored at least this (0 to 4)."})
+    min_label_score: float = field(
+        default=MIN_LABEL_SCORE, metadata={"help": "Keep items scored at least this (0 to 4)."}
+    )
     trust: float | None = field(default=None, metadata={"help": "Use this trust instead of measuring it."})
-    prior: float = field(default=10.0, metadata={"help": "Hidden labels that the source as a whole counts for."})
+    prior: float = field(default=PRIOR, metadata={"help": "Hidden labels that the source as a whole counts for."})
     reasons: bool = field(default=True, metadata={"help": "Ask for a short reason of every score."})
     corrupt: float = field(default=0.0, metadata={"help": "Share of labels to replace at random (an experiment)."})
 
@@ -273,7 +280,7 @@ class RewardArguments(DataArguments):
     """
 
     trainer: str | None = field(default=None, metadata={"help": "A trainer of your own, package.module:Class."})
-    reward: Literal["exp", "log"] = field(default="exp", metadata={"help": "Family of the return: exp or log."})
+    reward: ReturnKind = field(default="exp", metadata={"help": "Family of the return: exp or log."})
     gamma: float = field(default=math.inf, metadata={"help": "Discount of exp; inf: each rank its own item."})
     year_tolerance: int = field(default=0, metadata={"help": "Years by which a truth item may be off."})
     unknown_limit: float = field(default=0.5, metadata={"help": "Share of truth items that may be unknown."})
@@ -281,7 +288,7 @@ class RewardArguments(DataArguments):
         default=None, metadata={"help": "Match misspelt titles at this score (0-100) or above."}
     )
     augmented_weight: float = field(default=0.0, metadata={"help": "Weight of augmented labels, 0 to 1."})
-    label_schedule: Literal["constant", "linear", "two_stage", "augmented_only"] = field(
+    label_schedule: ScheduleKind = field(
         default="constant", metadata={"help": "How the weight of labels changes over training."}
     )
     stage_one_share: float = field(default=0.5, metadata={"help": "Share of steps before two_stage changes over."})
@@ -341,7 +348,9 @@ class ScorerArguments(DialogueArguments):
 
     scores: str = field(metadata={"help": "A teacher's scores (JSONL)."})
     held_out: float = field(default=0.2, metadata={"help": "Share of the dialogues to measure on."})
-    min_label_score: float = field(default=3.5, metadata={"help": "Items scored at least this (0 to 4) are labels."})
+    min_label_score: float = field(
+        default=MIN_LABEL_SCORE, metadata={"help": "Items scored at least this (0 to 4) are labels."}
+    )
     max_length: int = field(default=1024, metadata={"help": "Tokens of dialogue and item."})
     tiny_vocab_size: int = field(default=2048, metadata={"help": "Vocabulary of tiny-gpt2."})
 

@@ -45,6 +45,8 @@ OF_TRL = {"aggregation": "trl", "ratio": "token"}
         ({**OF_TRL, "loss_type": "sapo", "delta": 2.0}, "delta is 2.0, which loss_type 'sapo' would ignore"),
         ({**OF_TRL, "loss_type": "cispo"}, "epsilon_high is 0.08, and loss_type 'cispo' limits the ratio itself"),
         ({"vllm_importance_sampling_mode": "list"}, "expected one of 'token_truncate'"),
+        ({"generation_kwargs": {"temperature": 0.3}}, "sets temperature.*Leave it out, and set temperature itself"),
+        ({"generation_kwargs": {"do_sample": False}}, "generation_kwargs sets do_sample"),
         ({"num_generations": 1}, "at least 2"),
         ({"num_generations": 5}, "does not divide the 8 lists"),
     ],
@@ -66,6 +68,8 @@ def test_weights_that_sampling_would_round_are_warned_of(recwarn: pytest.Warning
 def test_filtered_sampling_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="top_k=5: lists are then sampled from a filtered distribution"):
         RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], top_k=5)
+    with pytest.warns(UserWarning, match="top_p=0.9: lists are then sampled from a filtered distribution"):
+        RankGRPOConfig("unused", use_cpu=True, bf16=False, report_to=[], generation_kwargs={"top_p": 0.9})
 
 
 def test_a_loss_that_depends_on_how_lists_are_spread_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:

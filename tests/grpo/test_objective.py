@@ -190,8 +190,11 @@ def test_delta_limits_the_unclipped_ratio() -> None:
         "mask": torch.ones(1, 1),
         "advantages": torch.tensor([[-1.0, 0.0]]),
     }
-    loss, _ = rank_grpo_loss(**arguments, num_ranks=1, epsilon_low=0.1, epsilon_high=0.1, delta=3.0)
+    loss, metrics = rank_grpo_loss(**arguments, num_ranks=1, epsilon_low=0.1, epsilon_high=0.1, delta=3.0)
     assert loss.item() == pytest.approx(3.0)
+    assert metrics["clipped"].tolist() == [[1.0, 0.0]], "there is no gradient left"
+    _, metrics = rank_grpo_loss(**arguments, num_ranks=1, epsilon_low=0.1, epsilon_high=0.1, delta=8.0)
+    assert metrics["clipped"].tolist() == [[0.0, 0.0]], "e^2 is below it"
 
 
 def test_unit_weights_multiply_the_policy_term_only() -> None:

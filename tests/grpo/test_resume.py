@@ -107,3 +107,37 @@ def test_a_checkpoint_of_another_trainer_is_refused(make_trainer) -> None:
     (checkpoint / "rank_grpo_state_0.pt").unlink()
     with pytest.raises(FileNotFoundError, match="start a new run from its weights"):
         make_trainer("two").train(resume_from_checkpoint=str(checkpoint))
+
+
+@pytest.mark.parametrize("smaller", [2, 1])
+def test_a_run_goes_on_with_smaller_micro_batches(smaller: int, make_trainer) -> None:
+    """What is advised where memory runs out."""
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    trainer = make_trainer("one", max_steps=2, per_device_train_batch_size=4, **saving)
+    trainer.train()
+    parts = {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": 4 // smaller}
+    on = make_trainer("one", max_steps=4, steps_per_generation=4 // smaller, **parts, **saving)
+    on.train(resume_from_checkpoint=str(Path(trainer.args.output_dir) / "checkpoint-2"))
+    assert [entry["lists_sampled"] for entry in on.state.log_history if "loss" in entry] == [4, 8, 12, 16]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (
+            {"num_iterations": 3},
+            {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+            "still to be trai",
+        ),
+        ({}, {"per_device_train_batch_size": 8}, "per_device_train_batch_size was 4 and is 8.*other lists would make"),
+        ({}, {"num_iterations": 2}, "num_iterations was 1 and is 2.*other lists would make"),
+    ],
+)
+def test_lists_that_are_cut_in_another_way_are_refused(before: dict, after: dict, why: str, make_trainer) -> None:
+    settings = {"max_steps": 2, "per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2, **before}
+    trainer = make_trainer("one", **settings)
+    trainer.train()
+    with pytest.raises(ValueError, match=why):
+        make_trainer("two", **{**settings, "max_steps": 4, **after}).train(
+            resume_from_checkpoint=str(Path(trainer.args.output_dir) / "checkpoint-2")
+        )

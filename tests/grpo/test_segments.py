@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from catalog import parse_list
 from rankrl.grpo import LineTable, segment_ranks
+from rankrl.grpo.segments import completion_texts
 
 WHITE = b" \t\n\r\x0b\x0c"
 # A vocabulary with everything that has gone wrong before: breaks in and around tokens, odd white space, empty tokens.
@@ -114,6 +115,27 @@ def test_every_family_counts_lines_as_the_parser_does(tokenizer, lines: list[str
         written = tokenizer.decode(members, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         # Tokens that reach over a break bring the end of another line along; the line's own text must be there.
         assert decoded[line.start : line.end][:3].strip() in written
+
+
+@given(st.data())
+def test_every_family_decodes_the_lines_that_its_tokens_count(tokenizer, data: st.DataObject) -> None:
+    """Of any tokens: a policy writes bytes that are no whole character, and byte-fallback decoders swallow more."""
+    any_token = st.integers(0, len(tokenizer) - 1).filter(lambda token: token != tokenizer.eos_token_id)
+    named = [tokenizer.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in (0x0A, 0x20, 0x41, 0xE5, 0x97, 0xA5)]
+    byte_tokens = [token for token in named if token not in (None, tokenizer.unk_token_id)]
+    of_bytes = st.sampled_from(byte_tokens) if byte_tokens else any_token
+    ids = data.draw(st.lists(any_token | of_bytes, min_size=1, max_size=12))
+    units = segment_ranks(torch.tensor([ids]), torch.ones(1, len(ids)), _table(tokenizer), num_ranks=20)
+    (text,) = completion_texts(tokenizer, [ids])
+    assert units.max().item() + 1 == max(len(parse_list(text)), 1)
+
+
+def test_a_line_break_among_broken_bytes_is_one(llama2_tokenizer) -> None:
+    broken, newline = llama2_tokenizer.convert_tokens_to_ids(["<0xE5>", "<0x0A>"])
+    ids = [*llama2_tokenizer.encode("aa", add_special_tokens=False), broken, newline]
+    ids += llama2_tokenizer.encode("bb", add_special_tokens=False)
+    assert "\n" not in llama2_tokenizer.decode(ids), "the decoder has changed: completion_texts may be simpler"
+    assert [line.strip() for line in completion_texts(llama2_tokenizer, [ids])[0].split("\n")] == ["aa\ufffd", "bb"]
 
 
 _TABLES: dict[int, LineTable] = {}

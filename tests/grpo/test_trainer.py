@@ -17,6 +17,7 @@ from rankrl.grpo import Advantages, Lists, RankGRPOTrainer, Returns
 from rankrl.rewards import LabelSchedule, RankReward
 from rankrl.run.models import load_policy
 from tests.grpo.conftest import NUM_RANKS, TITLES, letters_reward
+from tests.tiny import gpt2_tokenizer, tiny_qwen2
 
 LORA = LoraConfig(task_type="CAUSAL_LM", r=4)
 
@@ -166,6 +167,39 @@ def test_bad_rewards_are_errors(rewards, message: str, make_trainer) -> None:
 
     with pytest.raises(ValueError, match=message):
         make_trainer(reward_funcs=bad).train()
+
+
+def test_a_reward_of_another_width_is_refused_before_a_list_is_sampled(make_trainer) -> None:
+    films = Catalog([(f"Film {letter}", None) for letter in "abc"])
+    with pytest.raises(ValueError, match=r"num_ranks = 20 ranks, and the trainer has num_ranks = 3"):
+        make_trainer(reward_funcs=RankReward(films, per_rank=False))
+
+
+def test_rewards_of_one_name_are_logged_apart(make_trainer) -> None:
+    films = Catalog([(f"Film {letter}", None) for letter in "abc"])
+    rewards = [RankReward(films, NUM_RANKS, kind="exp"), RankReward(films, NUM_RANKS, kind="log")]
+    trainer = make_trainer(reward_funcs=rewards, columns={"ground_truth": [["Film a"]] * 8}, max_steps=1)
+    trainer.train()
+    assert {"rewards/rank_reward_1/mean", "rewards/rank_reward_2/mean"} <= first_log(trainer).keys()
+
+
+def test_data_that_fill_no_generation_are_refused(make_trainer) -> None:
+    with pytest.raises(ValueError, match=r"there are 8 prompts to train on, and one generation takes 16 \(32 lists"):
+        make_trainer(per_device_train_batch_size=32, num_generations=2)
+
+
+def test_dropout_of_attention_is_switched_off_too(make_trainer) -> None:
+    model = tiny_qwen2(gpt2_tokenizer())
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    trainer = make_trainer(model=model, beta=0.0)
+    assert [layer.self_attn.attention_dropout for layer in trainer.model.model.layers] == [0.0] * len(
+        model.model.layers
+    )
+    kept = tiny_qwen2(gpt2_tokenizer())
+    kept.model.layers[0].self_attn.attention_dropout = 0.3
+    make_trainer("kept", model=kept, beta=0.0, disable_dropout=False)
+    assert kept.model.layers[0].self_attn.attention_dropout == 0.3
 
 
 def test_a_reward_for_another_number_of_completions_is_an_error(make_trainer) -> None:

@@ -49,3 +49,18 @@ def test_an_answer_in_parts_is_put_together(tmp_path: Path) -> None:
         cache = AnswerCache(tmp_path / "answers.sqlite")
         (answer,) = OpenAITeacher("m", server.url, cache=cache, retries=0, quiet=True).ask([messages("hello")])
     assert answer.text == "1. Heat\n2. Up"
+
+
+def test_zero_is_zero_however_a_config_writes_it(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    with serving() as server:
+        for temperature in (0, 0.0):
+            OpenAITeacher("m", server.url, cache=cache, temperature=temperature, quiet=True).ask([messages("hello")])
+        assert len(server.calls) == 1
+
+
+def test_half_an_emoji_in_a_request_is_sent_as_a_question_mark(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers.sqlite")
+    with serving() as server:
+        OpenAITeacher("m", server.url, cache=cache, quiet=True).ask([messages("hello \ud83d")])
+        assert server.asked() == ["hello ?"]
