@@ -185,6 +185,8 @@ def test_titles_may_end_like_sentences() -> None:
 def test_prose_is_counted_where_titles_were_expected() -> None:
     assert read_lists(["Here is my list:\nHeat\nUp\nI hope you will enjoy these!"], CATALOG).prose == 2
     assert read_lists(["1. Heat\n2. Up"], CATALOG).prose == 0
+    for words, prose in ((15, 0), (16, 1)):  # an unknown line of more than 15 words is a sentence, however written
+        assert read_lists([f"Heat\n{' '.join(['Nowhere'] * words)}"], CATALOG).prose == prose
 
 
 def test_no_answer_at_all() -> None:
