@@ -125,6 +125,14 @@ def test_what_was_matched_by_spelling_can_be_told():
     assert scores.tolist() == [100.0, pytest.approx(fuzz.ratio("shawshenkredemption", "shawshankredemption")), 0.0]
 
 
+def test_a_title_that_is_just_near_enough_is_compared():
+    """Nine letters of eleven, or eleven of nine: a ratio of 2 * 9 / 20, and the year that it then needs."""
+    for written, title in (("abcdefghi", "abcdefghijk"), ("abcdefghijk", "abcdefghi")):
+        films = Catalog([(title, 1990), ("x", 1991), ("xyzxyzxyzxyzxyzxyzxyz", 1992)])
+        ids, scores = films.match_scores([f"{written} (1990)"], min_score=90)
+        assert (ids.tolist(), scores.tolist()) == ([0], [90.0])
+
+
 def test_aliases_of_one_item_are_no_runners_up():
     films = Catalog([Item("Léon: The Professional", 1994, aliases=("Leon, the Profesional",))])
     assert films.match(["Leon the Professionel (1994)"]).tolist() == [0]
