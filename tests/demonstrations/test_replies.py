@@ -182,6 +182,12 @@ def test_titles_may_end_like_sentences() -> None:
     assert names(reply) == ["O Brother, Where Art Thou?", "Crazy, Stupid, Love.", "Who is there: a ghost"]
 
 
+def test_titles_beyond_the_last_rank_are_not_those_of_the_next_dialogue() -> None:
+    lists = read_lists(["1. Up\n2. Heat\n3. Nobody Made This\n4. Up", "1. Heat\n2. Nowhere"], CATALOG, num_ranks=1)
+    assert lists.items.tolist() == [[UP], [HEAT]]
+    assert lists.titles == ["Up (2009)", "Heat (1995)"]
+
+
 def test_prose_is_counted_where_titles_were_expected() -> None:
     assert read_lists(["Here is my list:\nHeat\nUp\nI hope you will enjoy these!"], CATALOG).prose == 2
     assert read_lists(["1. Heat\n2. Up"], CATALOG).prose == 0
