@@ -187,6 +187,11 @@ def test_what_was_seen_stays_with_its_row_where_another_is_left_out() -> None:
     assert scores.rows["lines"].tolist() == [2.0, 2.0]
 
 
+def test_lines_beyond_the_last_rank_are_not_looked_at(catalog: Catalog) -> None:
+    scores = evaluate([text("B", "Nowhere", "A", "B")], [dialogue("s:1:0", ["A"])], catalog, num_ranks=2)
+    assert [scores.rows[name].tolist() for name in ("lines", "in_catalog", "repeats", "mrr")] == [[2], [0.5], [0], [0]]
+
+
 def test_the_truth_may_miss_the_year_and_be_unknown_as_far_as_is_allowed(catalog: Catalog) -> None:
     rows = [Dialogue(f"s:{year}:0", [{"role": "user", "content": "?"}], [], [("A", year)]) for year in (2000, 2001)]
     texts = [text("A")] * 2

@@ -77,6 +77,13 @@ def test_vllm_takes_its_share_and_a_server_nothing() -> None:
     assert not {"vLLM", "KV cache"} & server.keys()
 
 
+def test_what_vllm_takes_is_its_own_to_fragment() -> None:
+    colocated, server = (
+        held(memory(SMALL, Setup("rank_grpo", engine=engine), H100)) for engine in ("colocate", "server")
+    )
+    assert colocated["CUDA and fragmentation"] == pytest.approx(server["CUDA and fragmentation"], abs=1)
+
+
 def test_autocast_keeps_rounded_weights_of_what_is_computed() -> None:
     """8,000 weights in two bytes; frozen ones under checkpointing only of the layer at hand, one of two."""
     setup = Setup("rank_grpo", weight_bytes=4, compute_bytes=2)
