@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.shards import OtherShards, Parts, Shard, digest
+from rankrl.shards import OtherShards, Parts, Shard, digest, local_copy
 
 TEXTS = [f"text {number % 5}" for number in range(7)]  # two of them twice
 KEYS = [digest(text) for text in TEXTS]
@@ -93,3 +94,17 @@ def test_a_killed_shard_keeps_whole_parts(tmp_path: Path, monkeypatch: pytest.Mo
     again = Work()
     check(Parts(tmp_path, Shard(1, 1)).own(KEYS, again))
     assert again.made == ["text 4"]
+
+
+def test_a_copy_of_a_database_holds_what_is_still_in_its_log(tmp_path: Path) -> None:
+    there, here = tmp_path / "there.sqlite", tmp_path / "here"
+    here.mkdir()
+    assert not local_copy(there, str(here)).exists(), "there is nothing to copy"
+    writer = sqlite3.connect(there, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE answers (text)")
+    writer.execute("INSERT INTO answers VALUES ('Heat')")
+    reader = sqlite3.connect(local_copy(there, str(here)))  # the writer, killed perhaps, has not emptied its log
+    assert reader.execute("SELECT text FROM answers").fetchall() == [("Heat",)]
+    reader.close()
+    writer.close()

@@ -148,6 +148,8 @@ def test_resolve_takes_tolerance_and_spelling_mistakes():
     assert FILMS.resolve(["Blade Runer 2049", 2017]) == -1
     assert key(FILMS.resolve(["Blade Runer 2049", 2017], min_score=90)) == "br"
     assert key(FILMS.resolve("Blade Runer 2049 (2017)", min_score=90)) == "br"
+    assert FILMS.resolve(["Blade Runer 2049", 2018], min_score=90) == -1
+    assert key(FILMS.resolve(["Blade Runer 2049", 2018], min_score=90, year_tolerance=1)) == "br"
 
 
 def test_resolve_refuses_what_names_nothing():

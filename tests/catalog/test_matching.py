@@ -112,6 +112,9 @@ def test_spelling_mistakes(line, expected):
 
 def test_tolerance_goes_with_spelling_mistakes():
     assert FILMS.match(["The Shawshenk Redemption (1995)"], year_tolerance=1).tolist() == [0]
+    assert FILMS.match(["Heat (1996)"], year_tolerance=1).tolist() == [6], "and with right ones"
+    assert FILMS.ranked(["Heat (1996)"], 1).tolist() == [[-1]]
+    assert FILMS.ranked(["Heat (1996)"], 1, year_tolerance=1).tolist() == [[6]]
 
 
 def test_what_was_matched_by_spelling_can_be_told():
@@ -124,6 +127,24 @@ def test_what_was_matched_by_spelling_can_be_told():
     assert (ids.tolist(), scores.tolist()) == ([[0, -1]], [[misspelt, 0.0]])
     ids, scores = FILMS.match_scores(["Heat (1995)", "The Shawshenk Redemption (1994)", "nothing"])
     assert scores.tolist() == [100.0, misspelt, 0.0]
+
+
+def test_a_title_that_is_just_near_enough_is_compared():
+    """Nine letters of eleven, or eleven of nine: a ratio of 2 * 9 / 20, and the year that it then needs."""
+    for written, title in (("abcdefghi", "abcdefghijk"), ("abcdefghijk", "abcdefghi")):
+        films = Catalog([(title, 1990), ("x", 1991), ("xyzxyzxyzxyzxyzxyzxyz", 1992)])
+        ids, scores = films.match_scores([f"{written} (1990)"], min_score=90)
+        assert (ids.tolist(), scores.tolist()) == ([0], [90.0])
+
+
+def test_a_title_that_is_ahead_by_the_margin_is_meant():
+    """One and two of 25 letters are others, ratios of 96 and 92; with two and two nobody is ahead."""
+    letters = "abcdefghijklmnopqrstuvwxy"
+    one, two, others = letters.replace("k", "z"), letters.replace("c", "z").replace("q", "z"), letters[2:] + "zz"
+    assert Catalog([(one, None), (two, None)]).match([letters]).tolist() == [0]
+    assert Catalog([(others, None), (two, None)]).match([letters]).tolist() == [-1]
+    films = Catalog([(one, 1980), (two, 1990)])
+    assert films.match([f"{letters} (1990)"]).tolist() == [-1], "a film of another year is nearer still"
 
 
 def test_aliases_of_one_item_are_no_runners_up():

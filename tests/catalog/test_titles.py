@@ -96,6 +96,7 @@ def test_letters_and_digits_of_other_scripts_are_never_lost(text):
         ("Dune: Part Two", (2,)),
         ("Se7en", (7,)),
         ("2001: A Space Odyssey", (2001,)),
+        ("20000 Leagues Under the Sea", (20_000,)),
         ("Harry Potter and the Deathly Hallows – Part 1", (1,)),
         ("Heat", ()),
     ],

@@ -16,6 +16,7 @@ from catalog import Catalog
 from rankrl.demonstrations import (
     Adjustment,
     BuildSettings,
+    Candidates,
     Demonstrations,
     RawLists,
     build_demonstrations,
@@ -24,7 +25,7 @@ from rankrl.demonstrations import (
     remap_scores,
     top_items,
 )
-from rankrl.demonstrations.build import check_data
+from rankrl.demonstrations.build import check_data, rated_items
 from rankrl.teachers import Ratings
 from rankrl.teachers.rating_statistics import rating_statistics
 
@@ -305,3 +306,8 @@ def test_what_fewer_candidates_cost_is_measured_against_all_items() -> None:
     shared = [len(set(mine) & set(best)) for mine, best in zip(few.final.tolist(), wanted.tolist(), strict=True)]
     assert few.overlap == pytest.approx(sum(shared) / wanted.size)
     assert 0 < few.overlap < 1
+
+
+def test_a_shard_rates_what_its_own_dialogues_have_not_seen() -> None:
+    scores = Candidates(np.array([[0, 1, 2]]), np.array([[3.0, 2.0, 1.0]]), 3)
+    assert rated_items(scores, 2, [[0], [1]], slice(1, 2)).tolist() == [[0, 2]]

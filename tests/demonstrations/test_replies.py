@@ -187,9 +187,17 @@ def test_titles_may_end_like_sentences() -> None:
     assert names(reply) == ["O Brother, Where Art Thou?", "Crazy, Stupid, Love.", "Who is there: a ghost"]
 
 
+def test_titles_beyond_the_last_rank_are_not_those_of_the_next_dialogue() -> None:
+    lists = read_lists(["1. Up\n2. Heat\n3. Nobody Made This\n4. Up", "1. Heat\n2. Nowhere"], CATALOG, num_ranks=1)
+    assert lists.items.tolist() == [[UP], [HEAT]]
+    assert lists.titles == ["Up (2009)", "Heat (1995)"]
+
+
 def test_prose_is_counted_where_titles_were_expected() -> None:
     assert read_lists(["Here is my list:\nHeat\nUp\nI hope you will enjoy these!"], CATALOG).prose == 2
     assert read_lists(["1. Heat\n2. Up"], CATALOG).prose == 0
+    for words, prose in ((15, 0), (16, 1)):  # an unknown line of more than 15 words is a sentence, however written
+        assert read_lists([f"Heat\n{' '.join(['Nowhere'] * words)}"], CATALOG).prose == prose
 
 
 def test_no_answer_at_all() -> None:

@@ -62,6 +62,17 @@ def test_what_is_not_finished_is_compared_where_both_are() -> None:
     assert late == "| late | 1, 0 paired | 0.500 | - - 0.500 |"
 
 
+def test_seeds_that_were_tested_on_the_same_dialogues_do_not_make_these_more() -> None:
+    """Eight seeds that score alike are as sure as one of them; in eight worlds they would be surer."""
+    ours, theirs = ({seed: scores(*values) for seed in range(8)} for values in ([0.1, 0.5, 0.9, 0.3], [0.0] * 4))
+    same, other = (over_seeds(ours, "ndcg@10", theirs, same_dialogues=same) for same in (True, False))
+    assert same.low == pytest.approx(over_seeds({0: ours[0]}, "ndcg@10").low, abs=0.06)
+    assert same.high - same.low > 2 * (other.high - other.low)
+    for shared, gain in ((True, same), (False, other)):
+        table = comparison_markdown({"a": theirs, "b": ours}, "a", ["ndcg@10"], "ndcg@10", same_dialogues=shared)
+        assert f"<br>{gain} |" in table[3]
+
+
 def test_first_reach_by_hand() -> None:
     assert first_reach([0, 100, 200], [0.1, 0.2, 0.4], 0.3) == 150.0
     assert first_reach([50, 100], [0.3, 0.1], 0.2) == 50.0, "it is there from the start"

@@ -81,8 +81,27 @@ def test_intervals_and_differences(catalog: Catalog) -> None:
     assert good.intervals(seed=1) == good.intervals(seed=1)
     difference = good.differences(bad)["ndcg@5"]
     assert 0 < difference.low < difference.mean == 0.5
+    for scored, further in ((good.intervals, []), (good.differences, [bad])):
+        wide, narrow = (scored(*further, level=level)["ndcg@5"] for level in (0.95, 0.5))
+        assert wide.low < narrow.low < narrow.high < wide.high
     with pytest.raises(ValueError, match="different rows"):
         good.differences(Scores(("x",), bad.rows, bad.totals, bad.hit_rate_by_rank))
+
+
+def test_turns_of_one_dialogue_make_a_mean_no_surer(catalog: Catalog) -> None:
+    """Ten turns each of four dialogues, alike within a dialogue, are as sure as one turn of each."""
+    several, single = (
+        evaluate(
+            [text("C" if number % 2 else "A") for number in range(4) for _ in range(turns)],
+            [dialogue(f"s:{number}:{turn}", ["C"]) for number in range(4) for turn in range(turns)],
+            catalog,
+            num_ranks=5,
+        )
+        for turns in (10, 1)
+    )
+    assert several.intervals()["ndcg@5"] == single.intervals()["ndcg@5"]
+    nothing = Scores(several.ids, {"ndcg@5": np.zeros(40)}, {}, np.zeros(5))
+    assert several.differences(nothing)["ndcg@5"] == single.intervals()["ndcg@5"]
 
 
 # ---- Popularity ------------------------------------------------------------------------------------------------------
@@ -157,6 +176,29 @@ def test_rows_without_a_known_truth_are_left_out_aloud(catalog: Catalog, caplog:
     assert "s:2:0" in caplog.text
     with pytest.raises(ValueError, match="nothing to score"):
         evaluate_ranked([[0]], [{}], ids=["s:1:0"], num_items=8)
+
+
+def test_what_was_seen_stays_with_its_row_where_another_is_left_out() -> None:
+    scores = evaluate_ranked(
+        [[0, -1], [0, 1], [1, 2]], [{}, {1: 1.0}, {1: 1.0}], ids=["a", "b", "c"], num_items=3, seen=[[1], [0], []]
+    )
+    assert scores.ids == ("b", "c")
+    assert scores.rows["mrr"].tolist() == [1.0, 1.0], "item 0 was seen by the user of b, item 1 by nobody who counts"
+    assert scores.rows["lines"].tolist() == [2.0, 2.0]
+
+
+def test_lines_beyond_the_last_rank_are_not_looked_at(catalog: Catalog) -> None:
+    scores = evaluate([text("B", "Nowhere", "A", "B")], [dialogue("s:1:0", ["A"])], catalog, num_ranks=2)
+    assert [scores.rows[name].tolist() for name in ("lines", "in_catalog", "repeats", "mrr")] == [[2], [0.5], [0], [0]]
+
+
+def test_the_truth_may_miss_the_year_and_be_unknown_as_far_as_is_allowed(catalog: Catalog) -> None:
+    rows = [Dialogue(f"s:{year}:0", [{"role": "user", "content": "?"}], [], [("A", year)]) for year in (2000, 2001)]
+    texts = [text("A")] * 2
+    assert evaluate(texts, rows, catalog, num_ranks=2).ids == ("s:2000:0",)
+    assert evaluate(texts, rows, catalog, num_ranks=2, year_tolerance=1).ids == ("s:2000:0", "s:2001:0")
+    with pytest.raises(ValueError, match=r"more than unknown_limit=0.4 allows"):
+        evaluate(texts, rows, catalog, num_ranks=2, unknown_limit=0.4)
 
 
 def test_wanted_items_that_were_seen_are_said_aloud(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:

@@ -182,6 +182,17 @@ def test_the_same_seed_gives_the_same_interval_over_seeds() -> None:
     assert bootstrap_over_seeds(values, names, seed=3) != bootstrap_over_seeds(values, names, seed=4)
 
 
+def test_a_lower_level_gives_a_narrower_interval() -> None:
+    """By the normal distribution 1.645 and 1.960 deviations to either side, for 90 and for 95 %."""
+    values, names = np.random.default_rng(0).random(400), [f"d{row}" for row in range(400)]
+    for interval_of in (
+        lambda level: bootstrap_mean(values, names, level=level),
+        lambda level: bootstrap_over_seeds([values], [names], level=level),
+    ):
+        narrow, wide = interval_of(0.9), interval_of(0.95)
+        assert (narrow.high - narrow.low) / (wide.high - wide.low) == pytest.approx(1.645 / 1.960, rel=0.08)
+
+
 @pytest.mark.parametrize(
     ("values", "names", "message"),
     [

@@ -13,7 +13,7 @@ import torch
 
 from catalog import Catalog
 from rankrl.grpo import Advantages, Lists, RankGRPOConfig, RankGRPOTrainer, Returns, Tokens
-from rankrl.grpo.credit import units_to_hold
+from rankrl.grpo.credit import units_to_hold, weights_by_unit
 from rankrl.grpo.ranked_rewards import RankedRewards
 from rankrl.rewards import RankReward, RankScores
 from tests.grpo.conftest import NUM_RANKS
@@ -65,6 +65,21 @@ def test_the_list_of_another_function_is_worth_the_sum_of_its_ranks() -> None:
     assert RankedRewards(lambda completions: [7.0], 2)(completions=["a"]) == [7.0]
 
 
+def test_what_was_said_of_ranks_before_is_forgotten() -> None:
+    answers: list[Any] = [[[1.0, 0.5]], [7.0]]
+    function = RankedRewards(lambda completions: answers.pop(0), 2)
+    function(completions=["a"])
+    assert function.values is not None
+    function(completions=["a"])
+    assert function.values is None, "one float a list, this time"
+
+    reward = RankedRewards(RankReward(Catalog([("Heat", 1995), ("Up", 2009)]), 2), 2)
+    assert reward(completions=["Heat (1995)"], ground_truth=[[("Heat", 1995)]]) == [1.0]
+    assert reward(completions=["Up (2009)"], ground_truth=[[("Heat", 1995)]]) == [0.0]
+    assert reward.scores is not None
+    assert not reward.scores.hits.any()
+
+
 def test_an_asynchronous_reward_is_refused(make_trainer: Any) -> None:
     async def waits(completions: list[str], **_: Any) -> list[float]:
         return [0.0] * len(completions)
@@ -108,7 +123,28 @@ def test_a_whole_list_shares_its_credit_to_the_last_line() -> None:
 
 def test_a_process_takes_its_own_lists() -> None:
     advantages = Advantages.of_lists(torch.arange(4.0), NUM_RANKS)
-    assert advantages.by_unit(slice(2, 4), UNITS[2:, :4]).tolist() == [[2, 2, 2, 2], [3, 3, 3, 0]]
+    assert advantages.by_unit(slice(2, 4), UNITS[2:]).tolist() == [[2, 2, 2, 2, 2, 2], [3, 3, 3, 0, 0, 0]]
+
+
+def test_one_line_too_many_costs_as_much_as_each_of_several() -> None:
+    units = torch.tensor([[1, 1, 1, 1, 1]]).bool()
+    lists = lists_of(units)
+    found = Advantages.of_ranks(torch.zeros(1, NUM_RANKS)).with_penalties(lists, settings()).by_unit(slice(0, 1), units)
+    assert found.tolist() == [[0, 0, 0, 0, -0.125]]
+    assert lists.lengths.tolist() == [4]
+    assert lists_of(UNITS).lengths.tolist() == [3, 2, 5, 3], "lines beyond rank K are lines"
+
+
+def test_a_token_that_does_not_count_takes_no_unit_with_it() -> None:
+    """The importance 0 of padding has a logarithm of minus infinity."""
+    inputs = {
+        "unit_ids": torch.tensor([[0, 0, 1, -1]]),
+        "completion_mask": torch.tensor([[1, 1, 1, 0]]),
+        "advantages": torch.zeros(1, 3),
+    }
+    weights = weights_by_unit(torch.tensor([[4.0, 1.0, 0.0, 0.0]]), inputs)
+    assert weights is not None
+    assert weights[0].tolist() == pytest.approx([2.0, 0.0, 1.0])
 
 
 def test_a_repeated_item_costs_what_is_set() -> None:

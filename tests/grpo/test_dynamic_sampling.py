@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from rankrl.grpo import Lists, Returns
-from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, fillers, stack_rows
+from rankrl.grpo.dynamic_sampling import DynamicSampling, PromptStream, Rollout, filled_rows, fillers, stack_rows
 from rankrl.rewards import RankScores
 from tests.grpo.conftest import NUM_RANKS
 from tests.launch.launcher import run_by_two
@@ -58,6 +58,23 @@ def test_passes_and_seeds_have_orders_of_their_own() -> None:
 def test_further_groups_fill_the_empty_places_in_turn() -> None:
     assert fillers(torch.tensor([False, True, False, False]), available=2).tolist() == [0, -1, 1, -1]
     assert fillers(torch.tensor([True, True]), available=2).tolist() == [-1, -1]
+
+
+def test_each_process_finds_its_lists_of_the_filled_batch() -> None:
+    """Four groups of two lists on two processes, of which the second and the last are replaced: rows from 4 on are
+    further lists, the ones below are the process's own."""
+    filler = torch.tensor([-1, 0, -1, 1])
+    assert filled_rows(filler, 2, first=0, count=4).tolist() == [0, 1, 4, 5]
+    assert filled_rows(filler, 2, first=4, count=4).tolist() == [0, 1, 6, 7]
+
+
+def test_a_group_counts_where_every_process_says_so() -> None:
+    """Two processes that round differently would otherwise replace other groups."""
+    votes = torch.tensor([2, 1, 0])
+    processes = SimpleNamespace(num_processes=2, reduce=lambda *_, **__: votes)
+    sampling = DynamicSampling(ROWS, settings(1), processes, {})  # type: ignore[arg-type]
+    rollout = Sampler([True] * 3)([{"prompt": "0"}] * 6)
+    assert sampling._agree(rollout).tolist() == [True, False, False]
 
 
 def test_rows_of_different_length_are_padded_on_their_side() -> None:

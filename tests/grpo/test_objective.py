@@ -182,6 +182,23 @@ def test_missing_rank_adds_nothing_and_the_denominator_stays() -> None:
     torch.testing.assert_close(whole, sum(run(part)[0] for part in half) / 2)
 
 
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("list_tokens", [None, 5.5])
+def test_tokens_that_do_not_count_change_nothing(ratio: str, list_tokens: float | None) -> None:
+    """A list that is left out of the loss keeps its units; what a model says of such tokens and of padding is junk."""
+    batch = random_batch(3)
+    others = {name: values[1:] for name, values in batch.items()}
+    mask = batch["mask"].clone()
+    mask[0] = 0
+    junk = {name: batch[name].masked_fill(mask == 0, -math.inf) for name in ("log_probs", "ref_log_probs")}
+    left_out, expected = (
+        run(some, ratio=ratio, list_tokens=list_tokens, ref_log_probs=some["ref_log_probs"], beta=0.3)
+        for some in ({**batch, **junk, "mask": mask}, others)
+    )
+    torch.testing.assert_close(left_out[0], expected[0] * 3 / 4)
+    assert not left_out[1]["present"][0].any()
+
+
 def test_delta_limits_the_unclipped_ratio() -> None:
     arguments = {
         "log_probs": torch.tensor([[2.0]]),

@@ -37,6 +37,18 @@ def test_padding_changes_nothing(make: Callable[[], PreTrainedModel]) -> None:
     torch.testing.assert_close(logits(model, ids, 6), logits(model, ids, 0), atol=1e-5, rtol=0)
 
 
+def test_a_text_without_padding_is_read_as_before() -> None:
+    """Positions begin at 0, where the model has learned them, and go on after what is cached."""
+    model, ids, mask = gpt2(), torch.tensor([[5, 9, 11, 7]]), torch.ones(1, 4, dtype=torch.long)
+    expected = logits(model, [5, 9, 11, 7], 0)
+    count_positions_from_the_text(model)
+    torch.testing.assert_close(logits(model, [5, 9, 11, 7], 0), expected, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        begun = model(input_ids=ids[:, :2], attention_mask=mask[:, :2], use_cache=True).past_key_values
+        rest = model(input_ids=ids[:, 2:], attention_mask=mask, past_key_values=begun).logits[0]
+    torch.testing.assert_close(rest, expected[2:], atol=1e-5, rtol=0)
+
+
 def test_without_it_a_model_of_learned_positions_is_shifted() -> None:
     model = gpt2()
     assert not torch.allclose(logits(model, [5, 9, 11, 7], 6), logits(model, [5, 9, 11, 7], 0), atol=1e-3)

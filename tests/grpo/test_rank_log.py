@@ -8,12 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback, TrainerState
 
 from rankrl.grpo import Lists
 from rankrl.grpo.rank_log import BeginRanksFile, RankLog
+from rankrl.rewards import RankScores
 from tests.grpo.conftest import NUM_RANKS
 from tests.grpo.injected import LISTS, train_on
 
@@ -123,3 +125,40 @@ def test_the_length_of_lists_is_a_mean_over_lists_not_over_batches() -> None:
     assert log.grouped()["list_length"] == 20 / 8
     log.clear()
     assert "list_length" not in log.grouped()
+
+
+def test_groups_of_ranks_by_hand() -> None:
+    log = RankLog(num_ranks=12)
+    log.add("hit", np.arange(1, 13), np.ones(12))  # rank k is hit k times
+    assert log.grouped() == {"hit/all": 6.5, "hit/1-5": 3.0, "hit/6-10": 8.0, "hit/11-12": 11.5}
+    assert list(RankLog(num_ranks=7).groups) == ["all", "1-5", "6-7"]
+    log.clear()
+    log.add_values("hit", [[1.0] * 12, [5.0] * 12], [[1] * 12, [1] + [0] * 11])
+    assert log.vectors()["hit"] == [3.0] + [1.0] * 11, "what is not counted is not summed either"
+
+
+def test_what_lists_earn_is_a_mean_over_those_that_have_the_rank() -> None:
+    """Two lists of three ranks: the first ends after two, and the function gave no score to the second."""
+    present = torch.tensor([[True, True, False], [True, True, True]])
+    returns = torch.tensor([[1.0, 0.0, 0.5], [torch.nan] * 3], dtype=torch.float64)
+    scores = RankScores(
+        ranked=np.array([[0, -1, -1], [2, -1, 2]]),
+        relevance=np.array([[1.0, 0.0, 0.0], [0.5, 0.0, 0.0]]),
+        hits=np.array([[True, False, False], [False, False, False]]),
+        augmented=np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]),
+        returns=returns.numpy(),
+        fuzzy=np.zeros((2, 3), dtype=bool),
+        lists=np.array([1.0, 0.5]),
+    )
+    lists = Lists(returns[:, :, None], returns.sum(1, keepdim=True), present, torch.tensor([0, 0]), 2, scores)
+    log = RankLog(num_ranks=3)
+    log.add_lists(lists, returns, torch.tensor([[True, False, False]]))
+    assert log.vectors() == {
+        "informative": [1.0, 0.0, 0.0],
+        "return": [1.0, 0.0, 0.5],
+        "in_catalog": [1.0, 0.0, 1.0],
+        "repeat": [0.0, 0.0, 1.0],
+        "hit": [0.5, 0.0, 0.0],
+        "reward_true": [0.5, 0.0, 0.0],
+        "reward_augmented": [0.25, 0.0, 0.0],
+    }

@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 
 from catalog import parse_list
 from rankrl.grpo import LineTable, segment_ranks
+<<<<<<< HEAD
 from rankrl.grpo.segments import completion_texts
+=======
+from rankrl.grpo.segments import written_tokens
+>>>>>>> 547ede69ca71d1bcdbe9530dc092510eee4f6271
 
 WHITE = b" \t\n\r\x0b\x0c"
 # A vocabulary with everything that has gone wrong before: breaks in and around tokens, odd white space, empty tokens.
@@ -82,6 +86,18 @@ def test_worked_examples(pieces: list[str], units: list[int]) -> None:
 def test_end_token_after_trailing_newline_is_neither_rank_nor_overflow() -> None:
     assert segment([*ids_of("a", "\n", "b", "\n"), END], 2, padding=0) == [0, 0, 1, 1, 2]
     assert segment([*ids_of("a", "\n"), END], 2, padding=0) == [0, 0, 2]
+
+
+def test_an_end_token_that_has_a_text_of_its_own_is_no_ink() -> None:
+    """The blank after the line break waits for ink, and the end brings none: it belongs to the line before."""
+    table = LineTable.from_texts(["a", "\n", " ", "END"], end_ids=[3])
+    assert segment_ranks(torch.tensor([[0, 1, 2, 3]]), torch.ones(1, 4), table, 2).tolist() == [[0, 0, 0, 2]]
+
+
+def test_what_was_written_is_as_long_as_it_is() -> None:
+    ids = torch.tensor([[5, 6, 0], [7, 0, 0], [0, 0, 0], [5, 6, 7]])
+    expected = [[True, True, False], [True, False, False], [False] * 3, [True] * 3]
+    assert written_tokens(ids, [2, 1, 0, 3]).tolist() == expected
 
 
 def test_list_cut_by_the_length_limit_has_no_end_unit() -> None:

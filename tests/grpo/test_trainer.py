@@ -118,6 +118,7 @@ def test_scalar_and_rank_rewards_add_up_with_their_weights(advantage: str, make_
     ids = [trainer._tokenizer.encode(text) for text in completions]
     trainer._calculate_rewards(batch, [row["prompt"] for row in batch], completions, ids)
     lists = trainer._gather_lists(torch.ones(4, NUM_RANKS + 1).bool())
+    assert lists.lengths.tolist() == [NUM_RANKS] * 4, "the end token is no line beyond rank K"
     found = trainer.returns(lists)
     letters, lengths = [[1, 0, 0], [0.5, 0, 0], [0, 0, 0], [1, 1, 1]], [0.6, 0.3, 0.3, 0.9]
     returns = [[value + 0.5 * length for value in row] for row, length in zip(letters, lengths, strict=True)]

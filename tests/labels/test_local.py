@@ -88,6 +88,14 @@ def one_by_one(scorer: LocalScorer) -> list[list[float]]:
     return scores
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_scoring_leaves_the_model_in_its_mode(training: bool, path: Path) -> None:
+    scorer = LocalScorer.load(path, device="cpu", quiet=True)
+    scorer.model.train(training)
+    scorer.score(DIALOGUES, CANDIDATES)
+    assert scorer.model.training == training
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 @pytest.mark.parametrize("family", ["gpt2", "qwen2"])
 def test_scores_are_those_of_each_pair_alone(family: str, batch_size: int, tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def test_the_head_has_the_fewest_items_that_make_up_its_share(total: int) -> Non
     np.testing.assert_allclose(popularity.percentile, 0.5)
 
 
+def test_of_items_that_are_wanted_alike_the_first_of_the_catalogue_are_the_head() -> None:
+    """Twenty of sixty items are wanted twice, the others once: 64 of 80 are the twenty and 24 of the forty."""
+    popularity = Popularity.of([{item: 1.0} for item in [*range(60), *range(0, 60, 3)]], 60)
+    once = [item for item in range(60) if item % 3]
+    assert np.flatnonzero(popularity.tail).tolist() == once[24:]
+
+
 @pytest.mark.parametrize(
     ("truth", "message"),
     [

@@ -37,6 +37,12 @@ def test_what_is_served_never_scores_below_the_list_as_written(rows: list[tuple[
     assert (shown >= written).all()
 
 
+def test_a_long_list_is_served_in_its_order() -> None:
+    """Sixty lines, every other one of them unknown: sorting what is unknown to the end moves nothing else."""
+    ranked = [item if item % 2 else -1 for item in range(60)]
+    assert served([ranked], None, 60).tolist() == [plain(ranked, set(), 60, close_up=True)]
+
+
 def test_nothing_seen_may_be_left_out() -> None:
     assert served([[2, -1, 2, 3]], None, 3).tolist() == [[2, 3, -1]]
     assert strict([[2, -1, 2, 3]], None, 4).tolist() == [[2, -1, -1, 3]]

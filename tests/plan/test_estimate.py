@@ -77,6 +77,31 @@ def test_vllm_takes_its_share_and_a_server_nothing() -> None:
     assert not {"vLLM", "KV cache"} & server.keys()
 
 
+def test_what_vllm_takes_is_its_own_to_fragment() -> None:
+    colocated, server = (
+        held(memory(SMALL, Setup("rank_grpo", engine=engine), H100)) for engine in ("colocate", "server")
+    )
+    assert colocated["CUDA and fragmentation"] == pytest.approx(server["CUDA and fragmentation"], abs=1)
+
+
+def test_autocast_keeps_rounded_weights_of_what_is_computed() -> None:
+    """8,000 weights in two bytes; frozen ones under checkpointing only of the layer at hand, one of two."""
+    setup = Setup("rank_grpo", weight_bytes=4, compute_bytes=2)
+    for changes, expected in (
+        ({}, 16_000),
+        ({"lora_rank": 2, "checkpointing": False}, 16_000),
+        ({"lora_rank": 2, "checkpointing": True}, 8000),
+    ):
+        assert held(memory(SMALL, replace(setup, **changes), H100))["weights rounded for bf16"] == expected
+
+
+def test_zero3_gathers_the_weights_for_a_rollout_unless_told_not_to() -> None:
+    setup = Setup("rank_grpo", strategy="zero3", processes=8, compute_bytes=2)
+    assert held(memory(SMALL, setup, H100))["weights gathered"] == 20_000
+    for other in (replace(setup, gathers=False), replace(setup, strategy="zero2"), replace(setup, engine="server")):
+        assert "weights gathered" not in held(memory(SMALL, other, H100))
+
+
 def test_the_worst_moment_is_an_update_or_a_rollout() -> None:
     assert peak([Part("a", 1, "always"), Part("b", 5, "update"), Part("c", 2, "rollout"), Part("d", 4, "rollout")]) == 7
 
@@ -92,6 +117,7 @@ def test_a_run_is_as_long_as_it_says() -> None:
     setup = Setup("rank_grpo", batch=16, accumulation=6, processes=4, generations=8)
     assert count_steps(setup, 383_013, 2) == 15_960
     assert count_steps(setup, 383_013, 2, max_steps=3) == 3
+    assert count_steps(replace(setup, uses=2), 383_013, 2) == 2 * 15_959, "every list is trained on twice"
     assert count_steps(setup, None, 2) is None
     assert count_steps(setup, 383_013, 2, max_lists=3841) == 11  # 384 lists a step
     assert count_steps(replace(setup, uses=2), None, 2, max_lists=3840) == 20, "each trained on twice"

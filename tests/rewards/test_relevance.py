@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankrl.rewards import relevance
+from rankrl.rewards.relevance import is_seen
 
 ITEM = st.integers(0, 6)  # few items, so that repeats and hits are common
 GAIN = st.sampled_from([0.25, 0.5, 1.0])
@@ -61,6 +62,13 @@ def test_truth_may_be_any_iterable_and_counts_an_id_once() -> None:
     expected = [[1.0, 0.0]]
     for row in ([5, 5], (5,), {5}, np.array([5]), iter([5]), range(5, 6)):
         assert relevance([[5, 5]], [row]).tolist() == expected
+
+
+@pytest.mark.parametrize("seen", [[[3], [1]], [[], [-1]]])
+def test_a_rank_that_names_nothing_was_not_seen(seen: list[list[int]]) -> None:
+    """Not even where the largest item was, or an item outside the catalogue by the user of the next row."""
+    assert not is_seen(np.array([[-1], [-1]]), seen).any()
+    assert is_seen(np.array([[-1, 3], [1, -1]]), [[3, -1], [1, -1]]).tolist() == [[False, True], [True, False]]
 
 
 def test_does_not_change_its_input() -> None:

@@ -81,6 +81,8 @@ def test_fuzzy_matches_pay_only_when_asked_and_the_log_says_how_much(catalog: Ca
     assert fuzzy(completions=[text], ground_truth=truth, log_metric=logged.__setitem__) == [[1, 1]]
     assert logged == {"rank_reward/fuzzy_share": 0.5}
     assert fuzzy.score([text], truth).fuzzy.tolist() == [[True, False]]
+    unequal = fuzzy.score([text], [[{"title": "Spirited Away", "year": 2001, "gain": 0.25}, ["The Godfather", 1972]]])
+    assert unequal.fuzzy_share == 0.2, "0.25 of 1.25: a share of what was earned, not of the ranks"
     fuzzy(completions=["nothing"], ground_truth=truth, log_metric=logged.__setitem__)
     assert logged == {"rank_reward/fuzzy_share": 0.0}
 
@@ -138,6 +140,13 @@ def test_a_reward_that_stays_zero_is_said_aloud_once(catalog: Catalog, caplog: p
     (message,) = caplog.messages
     assert "No list has earned anything in the last 50 batches" in message
     assert "begins 'I like films.'" in message
+
+
+def test_one_reward_in_between_breaks_the_silence(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:
+    reward = RankReward(catalog, 2)
+    for text in [*["I like films."] * 49, "Up (2009)"] * 3:
+        reward(completions=[text], ground_truth=TRUTH)
+    assert not caplog.messages, "never 50 batches in a row"
 
 
 def test_truth_that_was_all_seen_is_said_aloud_once(catalog: Catalog, caplog: pytest.LogCaptureFixture) -> None:

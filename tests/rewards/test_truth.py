@@ -41,6 +41,14 @@ def test_year_tolerance(catalog: Catalog) -> None:
     rows = [["Up (2009)"], [["Heat", 1996]]]
     assert resolve_truth(catalog, rows)[1] == {}
     assert resolve_truth(catalog, rows, year_tolerance=1)[1] == {0: 1.0}
+    assert TruthResolver(catalog).seen(rows) == [{1}, set()]
+    assert TruthResolver(catalog, year_tolerance=1).seen(rows) == [{1}, {0}]
+
+
+def test_references_that_differ_in_their_key_alone_are_different_items(catalog: Catalog) -> None:
+    """What was resolved before is remembered by key, title and year."""
+    assert resolve_truth(catalog, [[{"id": "d1"}], [{"id": "d2"}, {"id": "u"}]]) == [{2: 1.0}, {3: 1.0, 1: 1.0}]
+    assert resolve_truth(catalog, [[["Dune", 1984]], [["Dune", 2021]]]) == [{2: 1.0}, {3: 1.0}]
 
 
 def test_unknown_items_are_reported_once_with_share_and_examples(

@@ -179,6 +179,9 @@ def test_the_size_of_a_checkpoint_is_counted_from_its_numbers() -> None:
     assert checkpoint_size(model) == 3 * weights  # Adam keeps two numbers for each
     assert checkpoint_size(model, optimizer=False) == weights
     assert checkpoint_size(model, reference=True) == 4 * weights  # one that moves is kept, too
+    frozen = model.transformer.wpe.weight.requires_grad_(False)
+    assert checkpoint_size(model) == 3 * weights - 2 * 4 * frozen.numel(), "saved, and without moments"
+    frozen.requires_grad_(True)
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
     adapter = 4 * sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert checkpoint_size(adapted) == 3 * adapter < weights

@@ -35,6 +35,14 @@ def test_arms_have_settings_and_perhaps_a_recipe_of_their_own(tmp_path: Path) ->
     )
 
 
+def test_what_was_compared_says_what_each_arm_was_trained_with(tmp_path: Path) -> None:
+    grid = load(tmp_path, GRID.replace("gamma: 2.0", "beta: 0.1"))
+    arms = {"grpo": {"beta": 0.02, "preset": "grpo"}, "ours": {"beta": 0.1, "recipe": "my.recipe"}}
+    assert grid.facts == {"config": "base.yaml", "baseline": "grpo", "arms": arms}
+    assert grid.same_test
+    assert not load(tmp_path, GRID.replace("test: T", 'test: "{seed}/test"')).same_test
+
+
 def test_a_grid_names_what_differs_from_its_base(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(GRID, encoding="utf-8")
     text = "base: base.yaml\nseeds: [4]\nsettings: {gamma: 3.0}\nbaseline: log\narms: {log: {reward: log, beta: 0.1}}\n"

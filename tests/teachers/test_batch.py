@@ -78,6 +78,17 @@ def test_only_what_is_new_is_submitted(tmp_path: Path) -> None:
         assert all(answer.text for answer in teacher_at(server, tmp_path).ask(numbered(5)))
 
 
+def test_what_is_under_way_at_another_server_is_not_waited_for(tmp_path: Path) -> None:
+    with serving() as elsewhere, serving() as server:
+        with pytest.raises(BatchNotReady):
+            teacher_at(elsewhere, tmp_path).ask(numbered(3))
+        with pytest.raises(BatchNotReady, match="3 of 3 requests"):
+            teacher_at(server, tmp_path).ask(numbered(3))
+        assert list(server.batches) == ["batch_0"]
+        server.finish_batches()
+        assert all(answer.text for answer in teacher_at(server, tmp_path).ask(numbered(3)))
+
+
 def test_a_batch_whose_id_was_lost_is_found_again(tmp_path: Path) -> None:
     """As if the process had been killed between the server's taking it and our writing down its id."""
     with serving() as server:

@@ -7,6 +7,7 @@ import socket
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -389,4 +390,8 @@ def test_a_dry_run_sends_nothing_and_says_what_a_run_takes(cache: AnswerCache) -
         teacher.ask(requests[:3])
         plan = teacher.estimate(requests)
         assert (plan.calls, plan.completion_tokens) == (2, 20)  # 10 tokens each, like those in the cache
+        (answer,) = teacher.ask(requests[:1])
+        cache.put(teacher.key(requests[3]), "m", replace(answer, completion_tokens=40))
+        plan = teacher.estimate(requests)
+        assert (plan.calls, plan.completion_tokens) == (1, 20), "as long as 10, 10 and 40 are on average"
         assert "leave this machine" in str(OpenAITeacher("m", cache=cache).estimate(requests))
