@@ -114,7 +114,6 @@ def test_tolerance_goes_with_spelling_mistakes():
     assert FILMS.match(["The Shawshenk Redemption (1995)"], year_tolerance=1).tolist() == [0]
     assert FILMS.match(["Heat (1996)"], year_tolerance=1).tolist() == [6], "and with right ones"
     assert FILMS.ranked(["Heat (1996)"], 1).tolist() == [[-1]]
-    assert FILMS.ranked(["Heat (1996)"], 1, year_tolerance=1).tolist() == [[6]]
 
 
 def test_what_was_matched_by_spelling_can_be_told():

@@ -148,7 +148,7 @@ def test_what_lists_earn_is_a_mean_over_those_that_have_the_rank() -> None:
         augmented=np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]),
         returns=returns.numpy(),
         fuzzy=np.zeros((2, 3), dtype=bool),
-        lists=np.array([1.0, 0.5]),
+        list_returns=np.array([1.0, 0.5]),
     )
     lists = Lists(returns[:, :, None], returns.sum(1, keepdim=True), present, torch.tensor([0, 0]), 2, scores)
     log = RankLog(num_ranks=3)

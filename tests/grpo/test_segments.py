@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 
 from catalog import parse_list
 from rankrl.grpo import LineTable, segment_ranks
-<<<<<<< HEAD
-from rankrl.grpo.segments import completion_texts
-=======
-from rankrl.grpo.segments import written_tokens
->>>>>>> 547ede69ca71d1bcdbe9530dc092510eee4f6271
+from rankrl.grpo.segments import completion_texts, written_tokens
 
 WHITE = b" \t\n\r\x0b\x0c"
 # A vocabulary with everything that has gone wrong before: breaks in and around tokens, odd white space, empty tokens.
