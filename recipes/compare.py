@@ -14,6 +14,7 @@ import argparse
 import json
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -53,6 +54,10 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--baseline", metavar="ARM", help="compare with this arm, whatever the grid says")
     args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error(f"--jobs is {args.jobs}; expected 1 or more")
+    if args.report and args.arm:
+        parser.error("--report is of the whole grid: leave --arm out")
     grid = Grid.load(args.grid)
     if args.baseline:
         grid = grid.against(args.baseline)
@@ -75,9 +80,15 @@ def run_all(output: Path, grid: Grid, runs: Sequence[tuple[int, Arm]], jobs: int
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    failures = dict.fromkeys(str(error) for error in (run.exception() for run in tries) if error)
+    failures = dict.fromkeys(_in_words(error) for error in (run.exception() for run in tries) if error)
     if failures:
         raise SystemExit("\n".join(failures))
+
+
+def _in_words(error: BaseException) -> str:
+    """The message of an error that was raised to teach; of any other, a mistake in code, where it happened."""
+    teaches = isinstance(error, ValueError | RuntimeError | OSError | ImportError) and str(error)
+    return str(error) if teaches else "".join(traceback.format_exception(error))
 
 
 def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from catalog import Catalog
+from catalog.files import whole_file
 from rankrl.data import Dialogue
 from rankrl.data.simulation import shuffled
 from rankrl.demonstrations import popular_items
@@ -86,9 +87,28 @@ def choice_facts(args: EvaluationArguments) -> dict[str, Any] | None:
     return {"checkpoints_looked_at": choice["looked_at"], "best_step": choice["best_step"], "sample": sample}
 
 
+def require_scorable(args: EvaluationArguments, catalog: Catalog, dialogues: Sequence[Dialogue]) -> None:
+    """Refuse what would come to light when all lists are written, and lost with them.
+
+    Raises:
+        ValueError: if nothing that the dialogues want is in the catalogue.
+        OSError: if `output` cannot be a file.
+    """
+    wanted = (item for dialogue in dialogues for item in dialogue.ground_truth)
+    if not any(catalog.resolve(item, year_tolerance=args.year_tolerance) >= 0 for item in wanted):
+        raise ValueError(
+            f"{args.catalog} holds nothing of what {args.dialogues} want: is it the catalogue of this data?"
+        )
+    if args.output:
+        if Path(args.output).is_dir():
+            raise IsADirectoryError(f"output is {args.output}, a folder; expected the JSON file for the scores.")
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+
+
 def main(args: EvaluationArguments) -> Scores:
     """Write lists, score them, print the table, and save scores and lists where `--output` says."""
     catalog, dialogues = read_data(args)
+    require_scorable(args, catalog, dialogues)
     wanted = wanted_in_training(args, catalog)
     popularity = None if wanted is None else Popularity.of(wanted, len(catalog))
     if args.shuffle_requests is not None:
@@ -119,8 +139,6 @@ def main(args: EvaluationArguments) -> Scores:
         said = f"{name}: {looked_at} checkpoints were looked at on validation; score the test set once."
         Console().print(said, markup=False)
     if args.output:
-        output = Path(args.output)
-        output.parent.mkdir(parents=True, exist_ok=True)
         lists = {dialogue.id: text for dialogue, text in zip(dialogues, texts, strict=True)}
         report = {
             "model": args.model_name_or_path,
@@ -134,7 +152,8 @@ def main(args: EvaluationArguments) -> Scores:
             "metrics": {system: to_json(s) for system, s in systems.items()},
             "lists": lists,
         }
-        output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with whole_file(args.output) as file:
+            file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     return scores
 
 

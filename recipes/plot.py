@@ -11,10 +11,12 @@ from pathlib import Path
 
 from rankrl.evaluation import save_png
 from rankrl.evaluation.run_picture import read_log, run_picture
+from rankrl.run.errors import explain_errors
 
 
 def main() -> None:
     """Read the logs and write the picture."""
+    explain_errors()
     parser = argparse.ArgumentParser("python -m recipes.plot", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="output_dir of each run")
     parser.add_argument("--names", nargs="+", help="what to call them; by default their folders' names")

@@ -33,9 +33,10 @@ from rankrl.run.interrupt import train
 from rankrl.run.model_card import leave_model_card
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets, tokenizer_kwargs
 from rankrl.run.parser import RecipeParser
-from rankrl.run.refusals import refuse_eval_set, require_joined_processes, require_packages
+from rankrl.run.refusals import refuse_eval_set, refuse_no_step, require_joined_processes, require_packages
+from rankrl.run.resume import checkpoint_to_resume
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
-from rankrl.run.start import checkpoint_to_resume, leave_record, make_renderer, read_data
+from rankrl.run.start import leave_record, make_renderer, read_data
 from rankrl.run.validation import Validation, ValidationSample
 
 logger = logging.getLogger("rankrl.rank_grpo")
@@ -123,6 +124,8 @@ def main(
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     refuse_eval_set(training_args)
+    refuse_no_step(training_args)
+    checkpoint = checkpoint_to_resume(training_args, model_args.model_name_or_path, args.dialogues)
     learning_rate_steps = LearningRateSteps(schedule, training_args)
     trainer_class = load_trainer(args.trainer)
     loading = model_kwargs(model_args, trust_remote_code=training_args.trust_remote_code)
@@ -146,7 +149,6 @@ def main(
 
     warn_of_scaling(args, training_args.scale_rewards)
     reward = make_reward(args, catalog, dialogues, training_args.num_ranks)
-    checkpoint = checkpoint_to_resume(training_args)
     if checkpoint is not None:
         renderer.require_same_prompt(checkpoint, allow_mismatch=args.allow_prompt_mismatch)
     training_args.remove_unused_columns = False  # the reward reads the labels and what was seen

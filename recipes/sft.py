@@ -40,11 +40,13 @@ from rankrl.run.models import (
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import (
     refuse_eval_set,
+    refuse_no_step,
     refuse_what_the_prompt_decides,
     require_joined_processes,
     require_packages,
 )
-from rankrl.run.start import checkpoint_to_resume, leave_record, make_renderer, read_data
+from rankrl.run.resume import checkpoint_to_resume
+from rankrl.run.start import leave_record, make_renderer, read_data
 from rankrl.sft import AnchoredSFTTrainer
 
 logger = logging.getLogger("rankrl.sft")
@@ -144,6 +146,7 @@ def main(
     require_joined_processes(training_args)
     require_packages(model_args, training_args)
     refuse_eval_set(training_args)
+    refuse_no_step(training_args)
     refuse_what_the_prompt_decides(training_args)
     catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
     imitate = what_to_imitate(dialogues, args.imitate)
@@ -174,7 +177,7 @@ def main(
     require_lora_targets(model, model_args)
     forget_generation_config(model, tokenizer)  # stage 2, and vLLM with it, would read it from what is saved
     renderer, _ = make_renderer(args, tokenizer, model.config, catalog, args.num_ranks)
-    checkpoint = checkpoint_to_resume(training_args)
+    checkpoint = checkpoint_to_resume(training_args, model_args.model_name_or_path, args.dialogues)
     for start in filter(None, (model_args.model_name_or_path, checkpoint)):
         renderer.require_same_prompt(start, allow_mismatch=args.allow_prompt_mismatch)
 

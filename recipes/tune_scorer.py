@@ -36,7 +36,8 @@ from rankrl.run.manifest import file_hash, write_manifest
 from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs, tokenizer_kwargs
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import require_joined_processes
-from rankrl.run.start import checkpoint_to_resume, read_data
+from rankrl.run.resume import checkpoint_to_resume
+from rankrl.run.start import read_data
 from rankrl.run.texts import own_texts
 
 logger = logging.getLogger("rankrl.tune_scorer")
@@ -149,7 +150,7 @@ def main(args: ScorerArguments, training_args: TrainingArguments, model_args: Mo
         processing_class=tokenizer,
     )
     ConsoleCallback.install(trainer, {"loss": "loss", "learning rate": "learning_rate"})
-    checkpoint = checkpoint_to_resume(training_args)
+    checkpoint = checkpoint_to_resume(training_args, model_args.model_name_or_path, args.dialogues)
     if trainer.is_world_process_zero():
         hashes = {args.scores: file_hash(args.scores)}
         settings = (args, training_args, model_args)

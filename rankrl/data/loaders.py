@@ -66,6 +66,8 @@ def load_dialogues(
         >>> books = load_dialogues("opendialkg/train.jsonl", domain="book")
         >>> mine = load_dialogues("me/chats", split="train", columns={"messages": "chat", "ground_truth": "liked"})
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; expected the number of dialogues to read, 1 or more.")
     name = Path(path).name.split(".")[0]
     unread: list[Problem] = []
     rows = list(islice(_read(path, split, unread), None if domain else limit))

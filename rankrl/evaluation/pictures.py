@@ -101,6 +101,7 @@ def curve_picture(curve: Curve, theme: Theme = LIGHT) -> Figure:
             last = np.flatnonzero(np.isfinite(y))[-1]
             ends[name] = (x[last], y[last])
     axes.set_xlabel(curve.x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # steps, lists, seconds, ranks
     axes.set_ylabel(curve.y_label)
     axes.margins(x=0.02)
     if len(curve.lines) > 1:
@@ -177,7 +178,7 @@ def colours_of(names: Sequence[str], theme: Theme = LIGHT) -> dict[str, str]:
 
 def system_label(name: str) -> str:
     """Return how a system's name is written for people: `rank_grpo` -> `Rank-GRPO`."""
-    return _LABELS.get(name, name.replace("_", " "))
+    return _LABELS.get(name, name if "/" in name else name.replace("_", " "))  # a path stays one
 
 
 def metric_label(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from rankrl.evaluation.pictures import LIGHT, Theme, colours_of, style_axes, system_label
 
@@ -70,6 +71,9 @@ def run_picture(runs: Mapping[str, Log], theme: Theme = LIGHT) -> Figure:
         style_axes(axes, theme)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
         axes.set_title(panel.title, loc="left", color=theme.text, fontsize=11, fontweight="bold", pad=8)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        if place > 4:
+            axes.set_xlabel("step")
         for name, log in runs.items():
             _draw(axes, panel.series(log), colours[name])
     if len(runs) > 1:
@@ -83,17 +87,20 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: if there is neither.
+        ValueError: for a log without any number that `run_picture` draws, such as that of SFT.
     """
     folder = Path(run)
-    checkpoints = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
-    states = [folder / "trainer_state.json", *reversed(checkpoints)]
-    newest = next((path for path in states if path.is_file()), None)
+    states = [*folder.glob("trainer_state.json"), *folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(states, key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:
         raise FileNotFoundError(
             f"{folder} holds no trainer_state.json, and no checkpoint that does. Name the output_dir of a run. One "
             "that has just begun has nothing to show before its first checkpoint."
         )
-    return json.loads(newest.read_text(encoding="utf-8"))["log_history"]
+    log = json.loads(newest.read_text(encoding="utf-8"))["log_history"]
+    if not any(panel.series(log)[0] for panel in PANELS):
+        raise ValueError(f"{newest} logs none of the numbers of stage 2: it is of another kind of run.")
+    return log
 
 
 def _draw(axes: Axes, series: tuple[list[int], list[float]], colour: str) -> None:

@@ -15,6 +15,7 @@ from rankrl.shards import Shard
 START_FILES = ("catalog", "dialogues", "model_name_or_path", "test")
 _RECIPE = "recipes.rank_grpo"
 _FORMS = (("arms", dict, "`name: settings`"), ("seeds", list, "a list of numbers"))
+_OF_THE_COMPARISON = ("seed", "output_dir", "resume_from_checkpoint")
 # Not which dialogues (`limit`, `split`), and not the prompt, which a model brings along.
 _READING = (
     *("line_template", "columns", "catalog_columns", "domain", "only_new_items", "year_tolerance"),
@@ -96,6 +97,9 @@ class Grid:
         for name, form, expected in _FORMS:
             if not isinstance(values[name], form):
                 raise ValueError(f"{path}: {name} is {values[name]!r}; expected {expected}.")
+        seeds = values["seeds"]
+        if len(set(seeds)) < len(seeds) or not all(type(seed) is int for seed in seeds):
+            raise ValueError(f"{path}: seeds is {seeds}; expected whole numbers, each once.")
         grid = cls(
             arms=tuple(_arm(path, name, settings) for name, settings in values["arms"].items()),
             seeds=tuple(values["seeds"]),
@@ -125,7 +129,7 @@ class Grid:
     def reading(self) -> dict[str, Any]:
         """What config and settings of all arms say of how dialogues are read: those of the test are read so, too."""
         values = {**load_yaml(self.config), **self.settings}
-        return {name: values[name] for name in _READING if name in values}
+        return {name: values[name] for name in _READING if values.get(name) is not None}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -160,7 +164,10 @@ class Grid:
         """What the arms of a seed start from; prepared in `folder` if the grid says how."""
         if not isinstance(self.start, Start):
             return self.start(folder, seed)
-        places = {name: value and value.format(seed=seed) for name, value in vars(self.start).items()}
+        try:
+            places = {name: value and value.format(seed=seed) for name, value in vars(self.start).items()}
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"start: {error}: in its paths {{seed}} alone may stand in braces.") from None
         return Start(**places)
 
 
@@ -194,6 +201,8 @@ def _settings(path: str | Path, where: str, settings: Any) -> dict[str, Any]:
         raise ValueError(f"{path}: {where} is {settings!r}; expected its settings, as `option: value`.")
     if empty := [option for option, value in settings.items() if value is None]:
         raise ValueError(f"{path}: {where}: {', '.join(empty)}: no value. Leave out what is to keep its default.")
+    if taken := [option for option in settings if option in _OF_THE_COMPARISON]:
+        raise ValueError(f"{path}: {where}: {', '.join(taken)}: set by the comparison itself. Leave it out.")
     return settings
 
 

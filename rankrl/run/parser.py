@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -43,8 +44,14 @@ class RecipeParser(TrlParser):
                 action.type = _settings
 
     def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
-        words = list(sys.argv[1:] if args is None else args)
-        if "--config" in words[:-1]:
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            words += word.split("=", 1) if word.startswith("--config=") else [word]
+        if (count := words.count("--config")) > 1:
+            self.error(f"--config is given {count} times: one YAML may build on another, by `base: OTHER.yaml` in it")
+        if words[-1:] == ["--config"]:
+            self.error("--config has no file: expected --config FILE.yaml")
+        if count:
             at = words.index("--config")
             self.take_defaults(words[at + 1])
             del words[at : at + 2]
@@ -68,7 +75,7 @@ class RecipeParser(TrlParser):
         """Let a file say what is meant where no flag does.
 
         Raises:
-            ValueError: for settings that no argument has.
+            ValueError: for settings that no argument has, or a value that is none of an argument's choices.
         """
         values = load_yaml(path)
         os.environ.update({name: str(value) for name, value in values.pop("env", {}).items()})
@@ -78,7 +85,19 @@ class RecipeParser(TrlParser):
                 f"Unknown arguments from config file {path}: {', '.join(unknown)}. Correct their spelling, or take "
                 "them out: this recipe has no such settings."
             )
+        for action in self._actions:
+            if action.dest in values:
+                _require_choice(path, action, values[action.dest])
         self.set_defaults_with_config(**values)
+
+
+def _require_choice(path: str | Path, action: argparse.Action, value: Any) -> None:
+    """argparse looks at the choices of flags only."""
+    choices = action.choices
+    if choices is None or value is None or value == action.default:
+        return
+    if wrong := [one for one in (value if isinstance(value, list) else [value]) if one not in choices]:
+        raise ValueError(f"{path}: {action.dest} is {wrong[0]!r}; expected one of {', '.join(map(str, choices))}.")
 
 
 def _settings(text: str) -> dict[str, Any] | None:
@@ -100,7 +119,8 @@ def load_yaml(path: str | Path, *, merge: Collection[str] = ()) -> dict[str, Any
         merge: settings that hold settings themselves, of which a file may name some and leave the rest to its base.
 
     Raises:
-        ValueError: for a file without settings, or files that are each other's base.
+        ValueError: for what is no YAML, a setting that stands there twice, a file without settings, or files that are
+            each other's base.
         FileNotFoundError: for a file that is not there.
 
     Example:
@@ -117,7 +137,7 @@ def load_yaml(path: str | Path, *, merge: Collection[str] = ()) -> dict[str, Any
             named = f", the base of {chain[-1]}," if chain else ""
             raise FileNotFoundError(f"the config file {wanted}{named} is not there.")
         chain.append(wanted.resolve())
-        found = yaml.safe_load(wanted.read_text(encoding="utf-8"))
+        found = _read_yaml(wanted)
         if not isinstance(found, dict):
             raise ValueError(f"the config file {wanted} holds no settings; expected lines like `num_ranks: 20`.")
         base = found.pop("base", None)
@@ -126,3 +146,24 @@ def load_yaml(path: str | Path, *, merge: Collection[str] = ()) -> dict[str, Any
         values = found | values
         wanted = None if base is None else wanted.parent / base
     return values
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the config file {path} is no YAML: {error}") from None
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """Of a key that stands there twice YAML takes the last, without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if key != "<<" and lines.setdefault(key, line) != line:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key} stands on lines {lines[key]} and {line}; keep one of them", key_node.start_mark
+                )
+        return super().construct_mapping(node, deep)

@@ -94,6 +94,16 @@ def refuse_what_the_prompt_decides(training_args: SFTConfig) -> None:
         )
 
 
+def refuse_no_step(training_args: Any) -> None:
+    """Refuse `max_steps: 0`, for which transformers takes one step.
+
+    Raises:
+        ValueError: if no step is asked for.
+    """
+    if training_args.max_steps == 0:
+        raise ValueError("max_steps is 0; expected the number of optimizer steps, or -1 to count by num_train_epochs.")
+
+
 def refuse_eval_set(training_args: Any) -> None:
     """Refuse transformers' own evaluation, which has no data in the recipes.
 

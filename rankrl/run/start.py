@@ -1,4 +1,4 @@
-"""The start of a run: read catalogue and dialogues, build the prompt, show one example, find where to go on from."""
+"""The start of a run: read catalogue and dialogues, build the prompt, show one example."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.text import Text
+from transformers.trainer import TRAINER_STATE_NAME
 
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, load_dialogues, only_new_items
@@ -17,7 +18,6 @@ from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import CatalogArguments, DialogueArguments, PromptArguments
-from rankrl.run.checkpoints import is_whole, newest_checkpoint
 from rankrl.run.choosing import RECORD
 from rankrl.run.manifest import write_manifest
 
@@ -191,32 +191,10 @@ def leave_record(
         return
     folder, tokenizer = trainer.args.output_dir, trainer.processing_class
     if checkpoint is None:
-        (Path(folder) / RECORD).unlink(missing_ok=True)  # of an earlier run in the same place
+        for name in (RECORD, TRAINER_STATE_NAME):  # of an earlier run in the same place: they would pass for this one's
+            (Path(folder) / name).unlink(missing_ok=True)
     renderer.save(folder)
     tokenizer.save_pretrained(folder)
     logger.info("%s", renderer.report())
     show_example(renderer.render(dialogue.messages).text, renderer.completion(lines), tokenizer, len(lines))
     write_manifest(folder, catalog, renderer.hash, *configs, resumed_from=checkpoint, **facts)
-
-
-def checkpoint_to_resume(training_args: Any) -> str | None:
-    """`--resume_from_checkpoint latest` goes on from the newest whole checkpoint of the output directory, if any.
-
-    A checkpoint whose writing was cut short is passed over (`is_whole`).
-
-    Raises:
-        FileNotFoundError: if another one is named that is not there, or was cut short.
-    """
-    wanted, folder = training_args.resume_from_checkpoint, Path(training_args.output_dir)
-    if wanted is None:
-        return None
-    newest = newest_checkpoint(folder)
-    if wanted == "latest":
-        return str(newest) if newest else None
-    if not is_whole(Path(wanted)):
-        instead = f"the newest that can be gone on from is {newest}" if newest else f"there is none in {folder}"
-        raise FileNotFoundError(
-            f"resume_from_checkpoint is {wanted}, which is no checkpoint, or was not written to its end; {instead}. "
-            "`latest` finds it by itself, and begins anew where there is none."
-        )
-    return wanted

@@ -142,6 +142,9 @@ def test_domains_are_chosen_before_the_limit(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", *rows)
     assert [d.id for d in load_dialogues(path, domain="book", limit=2)] == ["a:1:0", "a:3:0"]
     assert len(load_dialogues(path, limit=4)) == 4
+    for limit in (0, -3):
+        with pytest.raises(ValueError, match=f"limit is {limit}; expected the number of dialogues to read"):
+            load_dialogues(path, limit=limit)
     with pytest.raises(ValueError, match=r"no dialogue of domain 'song'.*'book', 'movie'"):
         load_dialogues(path, domain="song")
 

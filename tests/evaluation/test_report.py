@@ -23,6 +23,7 @@ from rankrl.evaluation.pictures import (
     metric_label,
     png_bytes,
     rank_picture,
+    system_label,
 )
 
 SYSTEMS = {
@@ -41,6 +42,10 @@ EXAMPLE = Example(
     ["B (2000)"],
     {"sft": [ListLine("A <b>(2000)</b>", "unknown"), ListLine("B (2000)", "hit")]},
 )
+
+
+def test_a_path_is_named_as_it_is() -> None:
+    assert system_label("/runs/my_scorer") == "/runs/my_scorer"
 
 
 def test_brackets_in_a_name_are_shown() -> None:

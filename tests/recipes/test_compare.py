@@ -226,3 +226,26 @@ def test_uneven_titles_change_nothing_but_names(tmp_path: Path, monkeypatch: pyt
             assert [item.key for item in row.ground_truth] == [item.key for item in old.ground_truth]
             text = " ".join(message["content"] for message in row.messages)
             assert all(catalog.lines[catalog.resolve(item)] in text for item in row.seen), "spoken of by the new name"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--jobs", "0"], "--jobs is 0; expected 1 or more"), (["--report", "--arm", "1/2"], "--report is of the whole")],
+)
+def test_flags_that_do_nothing_are_refused(
+    words: list[str], message: str, grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit):
+        call(grid, tmp_path, monkeypatch, *words)
+    assert message in capsys.readouterr().err
+
+
+def test_a_mistake_in_code_is_shown_where_it_is(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("nothere")
+
+    monkeypatch.setattr(compare, "prepare", broken)
+    with pytest.raises(SystemExit, match=r"(?s)Traceback.*in broken.*KeyError: 'nothere'"):
+        call(grid, tmp_path, monkeypatch)

@@ -85,7 +85,11 @@ def test_what_is_commented_out_can_be_switched_on(path: Path, tmp_path: Path) ->
     text = path.read_text(encoding="utf-8")
     switched_on = tmp_path / path.name
     text = text.replace("\nbase: ", f"\nbase: {path.parent}/")
-    switched_on.write_text(SWITCHED_OFF.sub("", text), encoding="utf-8")
+    lines = SWITCHED_OFF.sub("", text).split("\n")
+    keys = [re.match(r"[a-z_0-9]+:|", line)[0] for line in lines]
+    # A setting may stand in a file once: the last one of those that are there, or offered in a comment.
+    kept = [line for at, line in enumerate(lines) if not keys[at] or keys[at] not in keys[at + 1 :]]
+    switched_on.write_text("\n".join(kept), encoding="utf-8")
     parse(switched_on)
     if path.parent.name == "configs":
         assert SWITCHED_OFF.search(text)

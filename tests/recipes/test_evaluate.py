@@ -157,3 +157,11 @@ def test_rows_whose_wanted_items_were_mentioned_are_left_out_unless_told(
     assert report(files, sft_model, tmp_path / "new.json", **data)["rows"] == len(others)
     everything = report(files, sft_model, tmp_path / "all.json", **data, only_new_items=False)
     assert everything["rows"] == len(others) + 1
+
+
+def test_a_place_that_cannot_take_the_scores_is_refused_before_a_list_is_written(
+    files: Files, sft_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(IsADirectoryError, match="a folder; expected the JSON file for the scores"):
+        report(files, sft_model, tmp_path)
+    assert "Writing lists" not in "".join(capfd.readouterr())

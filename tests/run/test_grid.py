@@ -56,6 +56,11 @@ def test_a_start_may_depend_on_the_seed(tmp_path: Path) -> None:
     assert load(tmp_path).start_of(tmp_path, 7) == Start("C", "D", "runs/7/sft", "T", None)
 
 
+def test_only_the_seed_may_stand_in_braces(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"start: 'Seed': in its paths \{seed\} alone"):
+        load(tmp_path, GRID.replace("{seed}", "{Seed}")).start_of(tmp_path, 7)
+
+
 def test_a_start_may_be_a_function(tmp_path: Path) -> None:
     grid = load(tmp_path, GRID.replace(GRID.splitlines()[1], "start: tests.run.test_grid:prepared"))
     assert grid.start_of(tmp_path, 7) == Start("C7", "D", "M", "T")
@@ -66,7 +71,8 @@ def prepared(folder: Path, seed: int) -> Start:
 
 
 def test_test_dialogues_are_read_as_config_and_settings_say(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("domain: movie\nlimit: 9\nlearning_rate: 1.0\n", encoding="utf-8")
+    text = "domain: movie\nlimit: 9\nlearning_rate: 1.0\ncolumns: null\n"
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     text = GRID.replace("base.yaml", str(tmp_path / "recipe.yaml"))
     grid = load(tmp_path, text.replace("{beta: 0.02}", "{beta: 0.02, only_new_items: false, domain: book}"))
     assert grid.reading == {"domain": "book", "only_new_items": False}
@@ -101,6 +107,10 @@ def test_a_part_that_is_none(tmp_path: Path, part: str) -> None:
         (GRID[GRID.index("arms:") :], "arms: [grpo]", "expected `name: settings`"),
         ("{beta: 0.02}", "{beta: null}", "settings: beta: no value"),
         ("gamma: 2.0", "gamma: null", "arm 'ours': gamma: no value"),
+        ("gamma: 2.0", "seed: 7", "arm 'ours': seed: set by the comparison itself"),
+        ("{beta: 0.02}", "{output_dir: runs}", "settings: output_dir: set by the comparison itself"),
+        ("seeds: [0, 1, 2]", "seeds: [0, 0]", "expected whole numbers, each once"),
+        ("seeds: [0, 1, 2]", "seeds: [one]", "expected whole numbers, each once"),
     ],
 )
 def test_mistakes_are_named_with_the_file(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -17,6 +18,7 @@ class Numbers:
     two: int = 0
     three: float = 0.0
     names: dict | None = None
+    kind: Literal["three", "four"] | None = None
 
 
 @pytest.fixture
@@ -55,6 +57,29 @@ def test_what_cannot_be_meant_is_refused(folder: Path) -> None:
     (folder / "far.yaml").unlink()
     with pytest.raises(FileNotFoundError, match="far.yaml, the base of .*middle.yaml, is not there"):
         load_yaml(folder / "middle.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one: [1\n", r"the config file .*far.yaml is no YAML: (.|\n)*line 2"),
+        ("one: 1\ntwo: 2\none: 3\n", "far.yaml is no YAML: one stands on lines 1 and 3; keep one of them"),
+        ("kind: thre\n", "middle.yaml: kind is 'thre'; expected one of three, four"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_named(text: str, message: str, folder: Path) -> None:
+    (folder / "far.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        RecipeParser((Numbers,)).parse_args_and_config(["--config", str(folder / "middle.yaml")])
+
+
+def test_config_may_be_joined_to_its_file_and_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(folder / "middle.yaml")
+    assert RecipeParser((Numbers,)).parse_args_and_config([f"--config={path}"])[0].two == 2
+    for words, message in ((["--config", path, "--config", path], "given 2 times"), (["--config"], "has no file")):
+        with pytest.raises(SystemExit):
+            RecipeParser((Numbers,)).parse_args_and_config(words)
+        assert message in capsys.readouterr().err
 
 
 def test_a_flag_may_hold_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,12 @@ from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig, SFTConfig
 
 from rankrl.run import refusals
-from rankrl.run.refusals import refuse_what_the_prompt_decides, require_joined_processes, require_packages
+from rankrl.run.refusals import (
+    refuse_no_step,
+    refuse_what_the_prompt_decides,
+    require_joined_processes,
+    require_packages,
+)
 
 NO_BITSANDBYTES = pytest.mark.skipif(is_bitsandbytes_available(), reason="bitsandbytes is installed")
 
@@ -82,3 +87,9 @@ def test_an_engine_that_accelerate_leaves_out_on_cpus_is_refused(engine: str, mo
     require_joined_processes(launched(DistributedType.MULTI_GPU))
     with pytest.raises(RuntimeError, match=f"asks for {engine}, but with --use_cpu accelerate would spread nothing"):
         require_joined_processes(launched(DistributedType.MULTI_CPU))
+
+
+def test_a_run_of_no_step_is_refused() -> None:
+    refuse_no_step(SimpleNamespace(max_steps=-1))
+    with pytest.raises(ValueError, match="max_steps is 0; expected the number of optimizer steps, or -1"):
+        refuse_no_step(SimpleNamespace(max_steps=0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from transformers import GPT2Config
 from catalog import Catalog
 from rankrl.data import Dialogue, PromptRenderer, save_dialogues
 from rankrl.run.arguments import DataArguments
-from rankrl.run.start import checkpoint_to_resume, make_renderer, read_data, resolve_dialogues, show_example
+from rankrl.run.start import make_renderer, read_data, resolve_dialogues, show_example
 
 CATALOG = Catalog([("Heat", 1995), ("Amélie", 2001), ("2001: A Space Odyssey", 1968), ("The Godfather", 1972)])
 DIALOGUES = [
@@ -117,26 +116,3 @@ def test_the_example_shows_the_list_as_the_model_reads_it(
     printed = capsys.readouterr().out
     assert "What about [red]these?" in printed
     assert "\n".join(lines) + tokenizer.eos_token in printed
-
-
-# ---- Checkpoints -----------------------------------------------------------------------------------------------------
-
-
-def test_latest_is_the_newest_checkpoint_or_a_new_start(tmp_path: Path) -> None:
-    def resume(wanted: str | None, directory: Path) -> str | None:
-        return checkpoint_to_resume(SimpleNamespace(resume_from_checkpoint=wanted, output_dir=str(directory)))
-
-    assert resume("latest", tmp_path / "nowhere") is None
-    assert resume("latest", tmp_path) is None
-    for step in (2, 10, 9):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "checkpoint-11").mkdir()  # killed while it was written
-    assert resume("latest", tmp_path) == str(tmp_path / "checkpoint-10")
-    assert resume(str(tmp_path / "checkpoint-2"), tmp_path / "elsewhere") == str(tmp_path / "checkpoint-2")
-    assert resume(None, tmp_path) is None
-    for missing in ("checkpoint-11", "checkpoint-3"):
-        with pytest.raises(
-            FileNotFoundError, match=rf"{missing}, which is no checkpoint.* is .*/checkpoint-10\. `latest`"
-        ):
-            resume(str(tmp_path / missing), tmp_path)
