@@ -30,6 +30,7 @@ from rankrl.evaluation import Curve, Scores, evaluate
 from rankrl.evaluation.comparison import comparison_markdown, first_reach, over_seeds, shared_seeds
 from rankrl.evaluation.report import write_pictures
 from rankrl.run.arguments import EvaluationArguments
+from rankrl.run.checkpoints import BEST
 from rankrl.run.errors import explain_errors
 from rankrl.run.grid import Arm, Grid, Start, flags
 from rankrl.run.manifest import versions
@@ -96,7 +97,7 @@ def run_arm(output: Path, grid: Grid, seed: int, arm: Arm) -> None:
     root = output / f"seed{seed}"
     start = prepare(root, grid, seed)
     run_once(root, arm.name, arm_command(root, start, grid, seed, arm), made_from=mark_of(start.model_name_or_path))
-    best = root / arm.name / "best"
+    best = root / arm.name / BEST
     write_lists(root, start, grid, arm.name, best if best.exists() else root / arm.name)
 
 

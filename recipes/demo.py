@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -25,6 +24,7 @@ from rankrl.data import Dialogue, load_dialogues
 from rankrl.data.simulation import Choices, shuffled
 from rankrl.evaluation import Curve, Example, Scores, comparison_table, evaluate, evaluate_ranked, write_report
 from rankrl.evaluation.report import write_pictures
+from rankrl.evaluation.training_log import read_log, series
 from rankrl.rewards import resolve_truth
 from rankrl.run.arguments import WriterArguments
 from rankrl.run.console import show_log
@@ -117,17 +117,6 @@ def learning_curves(root: Path) -> list[Curve]:
         ),
         Curve("Rank-GRPO: distance from the SFT model", "step", "KL per rank", {"KL": series(rl, "kl/all")}, window=5),
     ]
-
-
-def read_log(stage: Path) -> list[dict[str, Any]]:
-    """The log that transformers keeps of a finished stage."""
-    return json.loads((stage / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-
-
-def series(log: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of one logged number."""
-    rows = [(entry["step"], entry[key]) for entry in log if key in entry]
-    return [float(step) for step, _ in rows], [float(value) for _, value in rows]
 
 
 def report(root: Path, args: argparse.Namespace) -> None:

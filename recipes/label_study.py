@@ -26,6 +26,7 @@ from rankrl.data.simulation.requests import read_taste
 from rankrl.evaluation import Curve, Scores, evaluate
 from rankrl.evaluation.comparison import comparison_markdown, over_seeds
 from rankrl.evaluation.report import write_pictures
+from rankrl.evaluation.training_log import read_log, series
 from rankrl.metrics import Popularity
 from rankrl.rewards import resolve_truth
 from rankrl.run.once import run_once
@@ -166,7 +167,7 @@ def learning(roots: Sequence[Path], arms: Sequence[str], key: str) -> dict[str, 
 
 def logged(root: Path, arm: str, key: str) -> list[float]:
     """One logged number of an arm, its stages one after the other."""
-    return [value for stage in ARMS[arm] for value in read_log(root / stage.name, key)]
+    return [value for stage in ARMS[arm] for value in series(read_log(root / stage.name), key)[1]]
 
 
 def label_table(roots: Sequence[Path], seeds: Sequence[int]) -> list[str]:
@@ -215,12 +216,6 @@ def training_table(roots: Sequence[Path], arms: Sequence[str]) -> list[str]:
         by_seed = " ".join(f"{share:.3f}" for share in shares)
         rows.append(f"| {arm} | {np.mean(shares):.3f} | {by_seed} | {np.mean(true):.4f} | {np.mean(augmented):.4f} |")
     return [*rows, ""]
-
-
-def read_log(stage: Path, key: str) -> list[float]:
-    """One logged number of a finished run."""
-    history = json.loads((stage / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    return [entry[key] for entry in history if key in entry]
 
 
 def score(root: Path, name: str, seed: int) -> Scores:

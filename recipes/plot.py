@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from rankrl.evaluation import save_png
-from rankrl.evaluation.run_picture import read_log, run_picture
+from rankrl.evaluation.run_picture import run_picture
+from rankrl.evaluation.training_log import read_log
 from rankrl.run.errors import explain_errors
 
 
@@ -28,6 +29,9 @@ def main() -> None:
             f"{len(args.runs)} runs, but the names {', '.join(names)}; give --names, one for each, all different"
         )
     logs = {name: read_log(run) for name, run in zip(names, args.runs, strict=True)}
+    for run, log in zip(args.runs, logs.values(), strict=True):
+        if not any("reward" in entry for entry in log):
+            raise ValueError(f"{run} is no run of stage 2: its log has no rewards.")
     print(save_png(run_picture(logs), args.output or args.runs[0] / "run.png"))
 
 

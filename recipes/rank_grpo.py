@@ -32,10 +32,10 @@ from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.model_card import leave_model_card
 from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets, tokenizer_kwargs
-from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import refuse_eval_set, refuse_no_step, require_joined_processes, require_packages
 from rankrl.run.resume import checkpoint_to_resume
 from rankrl.run.schedule import LearningRateSteps, ScheduleArguments
+from rankrl.run.stages import stage_parser
 from rankrl.run.start import leave_record, make_renderer, read_data
 from rankrl.run.validation import Validation, ValidationSample
 
@@ -193,11 +193,7 @@ def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     explain_errors()
     show_log()
-    parser = RecipeParser(
-        (RewardArguments, RankGRPOConfig, ModelConfig, ValidationArguments, AlarmArguments, ScheduleArguments), __doc__
-    )
-    parser.set_defaults(max_completion_length=None)  # then proposed from the catalogue
-    main(*parser.parse_args_and_config(), callbacks=callbacks)
+    main(*stage_parser("rank_grpo", __doc__).parse_args_and_config(), callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,7 @@ from rankrl.run.console import SFT_COLUMNS, ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.model_card import leave_model_card
-from rankrl.run.models import (
-    TINY_GPT2,
-    build_tiny_gpt2,
-    load_policy,
-    load_tokenizer,
-    model_kwargs,
-    require_lora_targets,
-    tokenizer_kwargs,
-)
-from rankrl.run.parser import RecipeParser
+from rankrl.run.models import load_policy, load_tokenizer, model_kwargs, require_lora_targets, tokenizer_kwargs
 from rankrl.run.refusals import (
     refuse_eval_set,
     refuse_no_step,
@@ -46,7 +37,9 @@ from rankrl.run.refusals import (
     require_packages,
 )
 from rankrl.run.resume import checkpoint_to_resume
+from rankrl.run.stages import stage_parser
 from rankrl.run.start import leave_record, make_renderer, read_data
+from rankrl.run.tiny_gpt2 import TINY_GPT2, build_tiny_gpt2
 from rankrl.sft import AnchoredSFTTrainer
 
 logger = logging.getLogger("rankrl.sft")
@@ -216,7 +209,7 @@ def cli(*callbacks: TrainerCallback) -> None:
     """Parse YAML and flags, and train."""
     explain_errors()
     show_log()
-    main(*RecipeParser((SFTArguments, SFTConfig, ModelConfig), __doc__).parse_args_and_config(), callbacks=callbacks)
+    main(*stage_parser("sft", __doc__).parse_args_and_config(), callbacks=callbacks)
 
 
 if __name__ == "__main__":

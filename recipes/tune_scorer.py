@@ -33,12 +33,13 @@ from rankrl.run.console import ConsoleCallback, show_log
 from rankrl.run.errors import explain_errors
 from rankrl.run.interrupt import train
 from rankrl.run.manifest import file_hash, write_manifest
-from rankrl.run.models import TINY_GPT2, build_tiny_gpt2, load_tokenizer, model_kwargs, tokenizer_kwargs
+from rankrl.run.models import load_tokenizer, model_kwargs, tokenizer_kwargs
 from rankrl.run.parser import RecipeParser
 from rankrl.run.refusals import require_joined_processes
 from rankrl.run.resume import checkpoint_to_resume
 from rankrl.run.start import read_data
 from rankrl.run.texts import own_texts
+from rankrl.run.tiny_gpt2 import TINY_GPT2, build_tiny_gpt2
 
 logger = logging.getLogger("rankrl.tune_scorer")
 

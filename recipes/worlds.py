@@ -124,4 +124,5 @@ def run_recipe(root: Path, recipe: str, name: str, dialogues: Path, seed: int, *
     """Run one recipe with the demo's settings, unless it has finished before."""
     settings = ("--config", str(CONFIGS / f"{recipe}.yaml"), "--catalog", str(root / "data" / "catalog.jsonl"))
     where = ("--dialogues", str(dialogues), "--output_dir", str(root / name), "--seed", str(seed))
-    run_once(root, name, [sys.executable, "-m", f"recipes.{recipe}", *settings, *where, *flags])
+    resume = ("--resume_from_checkpoint", "latest") if recipe in ("sft", "rank_grpo") else ()  # one that was stopped
+    run_once(root, name, [sys.executable, "-m", f"recipes.{recipe}", *settings, *where, *resume, *flags])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECORD = "rankrl_prompt.json"
+PROMPT_FILE = "rankrl_prompt.json"
 PROBE = [
     {"role": "assistant", "content": "Hello! What are you in the mood for?"},
     {"role": "user", "content": "Something like the last one I loved.\nNot too long, please."},
@@ -213,7 +213,7 @@ class PromptRenderer:
 
     def save(self, directory: str | Path) -> Path:
         """Write `rankrl_prompt.json` beside a checkpoint: all that is needed to render alike, and to tell if not."""
-        path = Path(directory) / RECORD
+        path = Path(directory) / PROMPT_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self._record(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
@@ -238,7 +238,9 @@ class PromptRenderer:
         """
         record = _read_record(directory)
         if record is None:
-            raise FileNotFoundError(f"{directory} holds no {RECORD}: it was not trained here. Build a PromptRenderer.")
+            raise FileNotFoundError(
+                f"{directory} holds no {PROMPT_FILE}: it was not trained here. Build a PromptRenderer."
+            )
         settings = {name: record[name] for name in ("num_ranks", "shorten_last_turn", "enable_thinking", "date")}
         renderer = cls(
             tokenizer,
@@ -258,7 +260,9 @@ class PromptRenderer:
         """
         record = _read_record(directory)
         if record is None:
-            logger.info("%s holds no %s: taken for a model that has not seen any of our prompts", directory, RECORD)
+            logger.info(
+                "%s holds no %s: taken for a model that has not seen any of our prompts", directory, PROMPT_FILE
+            )
             return
         if record["hash"] == self.hash:
             return
@@ -337,8 +341,8 @@ def _read_record(directory: str | Path) -> dict[str, Any] | None:
     inside = directory.name == "best" or directory.name.startswith("checkpoint-")
     places = [directory, directory.parent] if inside else [directory]
     for place in places:
-        if (place / RECORD).is_file():
-            return json.loads((place / RECORD).read_text(encoding="utf-8"))
+        if (place / PROMPT_FILE).is_file():
+            return json.loads((place / PROMPT_FILE).read_text(encoding="utf-8"))
     return None
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,27 +78,6 @@ def run_picture(runs: Mapping[str, Log], theme: Theme = LIGHT) -> Figure:
         lines = [Line2D([], [], color=colours[name], linewidth=2, label=system_label(name)) for name in runs]
         figure.legend(handles=lines, loc="outside lower center", ncols=6, frameon=False, labelcolor=theme.text)
     return figure
-
-
-def read_log(run: str | Path) -> list[dict[str, Any]]:
-    """The log of a run: of a finished one, or of the newest checkpoint of one that is under way.
-
-    Raises:
-        FileNotFoundError: if there is neither.
-        ValueError: for a log without any number that `run_picture` draws, such as that of SFT.
-    """
-    folder = Path(run)
-    states = [*folder.glob("trainer_state.json"), *folder.glob("checkpoint-*/trainer_state.json")]
-    newest = max(states, key=lambda path: path.stat().st_mtime_ns, default=None)
-    if newest is None:
-        raise FileNotFoundError(
-            f"{folder} holds no trainer_state.json, and no checkpoint that does. Name the output_dir of a run. One "
-            "that has just begun has nothing to show before its first checkpoint."
-        )
-    log = json.loads(newest.read_text(encoding="utf-8"))["log_history"]
-    if not any(panel.series(log)[0] for panel in PANELS):
-        raise ValueError(f"{newest} logs none of the numbers of stage 2: it is of another kind of run.")
-    return log
 
 
 def _draw(axes: Axes, series: tuple[list[int], list[float]], colour: str) -> None:

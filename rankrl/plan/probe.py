@@ -19,8 +19,9 @@ import torch
 import yaml
 
 from rankrl.plan.estimate import Setup
-from rankrl.plan.settings import Cluster, Stage
+from rankrl.plan.settings import Cluster
 from rankrl.run.parser import load_yaml
+from rankrl.run.stages import Stage
 
 # Nothing is left behind, and a checkpoint is written once, when the clock asks for it.
 _SHORT = {

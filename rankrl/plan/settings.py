@@ -7,33 +7,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
-from trl import ModelConfig, SFTConfig
 
 from rankrl.grpo import RankGRPOConfig
 from rankrl.plan.arithmetic import Strategy
 from rankrl.plan.checks import require_whole_groups
 from rankrl.plan.estimate import Setup
-from rankrl.run.alarms import AlarmArguments
-from rankrl.run.arguments import RewardArguments, SFTArguments, ValidationArguments
-from rankrl.run.parser import RecipeParser
-from rankrl.run.schedule import ScheduleArguments
+from rankrl.run.stages import Stage, stage_parser
 
-Stage = Literal["sft", "rank_grpo"]
-# The arguments of each recipe, as its parser has them.
-STAGES: dict[Stage, tuple[type, ...]] = {
-    "sft": (SFTArguments, SFTConfig, ModelConfig),
-    "rank_grpo": (
-        RewardArguments,
-        RankGRPOConfig,
-        ModelConfig,
-        ValidationArguments,
-        AlarmArguments,
-        ScheduleArguments,
-    ),
-}
 LINE_TOKENS = 16  # of a title with its year; the recipe itself counts those of the catalogue
 _NEEDED = {"catalog": "CATALOG", "dialogues": "DIALOGUES", "output_dir": "runs/planned"}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -126,9 +109,7 @@ def parse(stage: Stage, config: str, flags: Sequence[str], cluster: Cluster) -> 
     Raises:
         ValueError: for a setting that the recipe would refuse.
     """
-    parser = RecipeParser(STAGES[stage])
-    if stage == "rank_grpo":
-        parser.set_defaults(max_completion_length=None)
+    parser = stage_parser(stage)
     parser.take_defaults(config)
     for action in parser._actions:
         if action.required and action.dest in _NEEDED:

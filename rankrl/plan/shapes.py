@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Pretrain
 from transformers.pytorch_utils import Conv1D
 
 from rankrl.plan.arithmetic import Shape
-from rankrl.run.models import TINY_GPT2, is_adapter
+from rankrl.run.models import is_adapter
+from rankrl.run.tiny_gpt2 import TINY_GPT2
 
 _LLAMA = {"vocab_size": 128_256, "intermediate_size": 8192, "num_key_value_heads": 8, "tie_word_embeddings": True}
 # The models of arXiv 2510.20150, so that a plan needs no network: the numbers of their config.json.

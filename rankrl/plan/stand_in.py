@@ -14,8 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
 
 from rankrl.plan.shapes import load_config
-from rankrl.run.models import byte_level_bpe, has_weights
+from rankrl.run.models import has_weights
 from rankrl.run.start import load_catalog, read_dialogues
+from rankrl.run.tiny_gpt2 import byte_level_bpe
 
 logger = logging.getLogger(__name__)
 

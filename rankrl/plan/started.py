@@ -16,8 +16,9 @@ from rankrl.data.prompts import context_length
 from rankrl.plan.arithmetic import Shape, Strategy
 from rankrl.plan.checks import findings
 from rankrl.plan.estimate import Device, Setup
-from rankrl.plan.settings import Cluster, Stage, make_setup, strategy_of
+from rankrl.plan.settings import Cluster, make_setup, strategy_of
 from rankrl.plan.shapes import shape_of_model
+from rankrl.run.stages import Stage
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rankrl.evaluation import standard_error
 
-RECORD = "validation.json"
+VALIDATION_FILE = "validation.json"
 
 
 @dataclass(frozen=True)
@@ -123,5 +123,5 @@ def choice_behind(model: str | Path) -> dict[str, Any] | None:
     """
     path = Path(model)
     inside = path.name == "best" or path.name.startswith("checkpoint-")
-    file = (path.parent if inside else path) / RECORD
+    file = (path.parent if inside else path) / VALIDATION_FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -80,8 +80,7 @@ class DemonstrationWork:
         settings = build_settings(args)
         catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
         adjustment = Adjustment.load(args.adjustment, catalog) if args.adjustment else None
-        named = teacher_args.teacher_model or ":" in teacher_args.teacher
-        teacher = load_teacher(teacher_args, shard=shard) if named else None
+        teacher = load_teacher(teacher_args, shard=shard) if teacher_args.is_named else None
         truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
         check_inputs(settings, judge=teacher is not None, truth=any(truth), adjustment=adjustment is not None)
         teacher_work = TeacherWork.load(args, teacher, catalog, dialogues)

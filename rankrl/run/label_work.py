@@ -68,8 +68,7 @@ class LabelWork:
         catalog, dialogues = read_data(args, allow_empty_truth=args.allow_empty_truth)
         truth, seen = resolve_dialogues(catalog, dialogues, unknown_limit=args.unknown_limit)
         check_settings(args, any(truth))
-        named = teacher_args.teacher_model or ":" in teacher_args.teacher
-        teacher = load_teacher(teacher_args, shard=shard) if named else None
+        teacher = load_teacher(teacher_args, shard=shard) if teacher_args.is_named else None
         if teacher is None and args.scorer == "teacher":
             raise ValueError("nobody scores: name a teacher (teacher_model), or set scorer to encoder")
         texts = ItemTexts(args, catalog)

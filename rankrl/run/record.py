@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankrl.run.choosing import RECORD
+from rankrl.grpo.rank_log import ranks_file
+from rankrl.run.choosing import VALIDATION_FILE
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class RunRecord:
         steps, lists, seconds = _progress(log)
         if len(steps) == 1:
             raise ValueError(f"{state} has no entry with `lists_sampled`: it is not the log of a run of stage 2.")
-        record = Path(folder) / RECORD
+        record = Path(folder) / VALIDATION_FILE
         choice = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"validations": []}
         at = [look["step"] for look in choice["validations"]]
         return cls(
@@ -62,7 +63,7 @@ class RunRecord:
             clock=np.interp(at, steps, seconds),
             scores=np.array([look["mean"] for look in choice["validations"]], dtype=np.float64),
             sampled=_last_quarter([entry for entry in log if "hit/all" in entry]),
-            returns=_last_returns(Path(folder) / "ranks_train.jsonl"),
+            returns=_last_returns(ranks_file(Path(folder), "train")),
         )
 
 

@@ -18,7 +18,7 @@ from rankrl.data.prompts import context_length
 from rankrl.grpo import LineTable, segment_ranks
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import CatalogArguments, DialogueArguments, PromptArguments
-from rankrl.run.choosing import RECORD
+from rankrl.run.choosing import VALIDATION_FILE
 from rankrl.run.manifest import write_manifest
 
 logger = logging.getLogger(__name__)
@@ -191,7 +191,8 @@ def leave_record(
         return
     folder, tokenizer = trainer.args.output_dir, trainer.processing_class
     if checkpoint is None:
-        for name in (RECORD, TRAINER_STATE_NAME):  # of an earlier run in the same place: they would pass for this one's
+        # What an earlier run left in the same place would pass for this one's.
+        for name in (VALIDATION_FILE, TRAINER_STATE_NAME):
             (Path(folder) / name).unlink(missing_ok=True)
     renderer.save(folder)
     tokenizer.save_pretrained(folder)

@@ -22,7 +22,7 @@ from rankrl.grpo import RankGRPOTrainer
 from rankrl.grpo.out_of_memory import explain_out_of_memory
 from rankrl.rewards import TruthResolver
 from rankrl.run.arguments import RewardArguments, ValidationArguments
-from rankrl.run.choosing import RECORD, Choice, Look
+from rankrl.run.choosing import VALIDATION_FILE, Choice, Look
 from rankrl.run.manifest import file_hash
 from rankrl.run.start import read_dialogues
 
@@ -220,5 +220,5 @@ class Validation(TrainerCallback):
         if not self.trainer.is_world_process_zero():
             return
         record = {"metric": self.sample.metric, "sample": self.sample.facts, **self.choice.summary()}
-        with whole_file(Path(self.trainer.args.output_dir) / RECORD) as file:
+        with whole_file(Path(self.trainer.args.output_dir) / VALIDATION_FILE) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())

@@ -67,6 +67,11 @@ class TeacherConfig:
     teacher_input_price: float | None = field(default=None, metadata={"help": "Price of a million tokens in."})
     teacher_output_price: float | None = field(default=None, metadata={"help": "Price of a million tokens out."})
 
+    @property
+    def is_named(self) -> bool:
+        """Is there a teacher? A model is named, or a function of one's own."""
+        return bool(self.teacher_model or ":" in self.teacher)
+
 
 def load_budget(config: TeacherConfig) -> Budget:
     """The limits of a run."""

@@ -28,7 +28,8 @@ from rankrl.plan.probe import (
 )
 from rankrl.plan.settings import Cluster
 from rankrl.plan.stand_in import stand_in
-from rankrl.run.models import build_tiny_gpt2, load_policy, load_tokenizer
+from rankrl.run.models import load_policy, load_tokenizer
+from rankrl.run.tiny_gpt2 import build_tiny_gpt2
 from tests import tiny
 from tests.launch.launcher import environment, finished
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rankrl.plan.estimate import Setup
-from rankrl.plan.settings import STAGES, Cluster, make_setup, moment_bytes, parse, read_cluster, stage_of, usual_lengths
+from rankrl.plan.settings import Cluster, make_setup, moment_bytes, parse, read_cluster, stage_of, usual_lengths
+from rankrl.run.stages import STAGES
 from recipes import rank_grpo, sft
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 from catalog import Catalog
 from rankrl.data import Dialogue, load_dialogues, save_dialogues
 from rankrl.data.simulation import simulate
-from rankrl.run.models import build_tiny_gpt2
+from rankrl.run.tiny_gpt2 import build_tiny_gpt2
 from recipes import sft
 from tests.recipes.runs import LORA, NUM_RANKS, SMALL, Files, run
 from tests.recipes.teaching import Teacher

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankrl.run.choosing import RECORD, Choice, choice_behind
+from rankrl.run.choosing import VALIDATION_FILE, Choice, choice_behind
 
 FOUR = ["a", "b", "c", "d"]
 
@@ -110,6 +110,6 @@ def test_restored_from_json_it_decides_alike(looks: list[list[float]], cut: int,
 
 @pytest.mark.parametrize("place", ["", "best", "checkpoint-7"])
 def test_the_record_is_found_from_every_model_of_the_run(place: str, tmp_path: Path) -> None:
-    (tmp_path / RECORD).write_text('{"looked_at": 3}', encoding="utf-8")
+    (tmp_path / VALIDATION_FILE).write_text('{"looked_at": 3}', encoding="utf-8")
     assert choice_behind(tmp_path / place) == {"looked_at": 3}
     assert choice_behind(tmp_path / "another_run") is None

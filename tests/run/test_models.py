@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from trl import ModelConfig, get_peft_config
 
 from rankrl.run.models import (
-    build_tiny_gpt2,
     has_weights,
     is_adapter,
     load_policy,
@@ -24,6 +23,7 @@ from rankrl.run.models import (
     require_model,
     tokenizer_kwargs,
 )
+from rankrl.run.tiny_gpt2 import build_tiny_gpt2
 
 TEXTS = ["I want something like Heat (1995).", "Heat (1995)\nUp (2009)\nAmélie (2001)"] * 3
 TINY = {"vocab_size": 300, "context": 64, "layers": 2, "width": 16, "heads": 2}
