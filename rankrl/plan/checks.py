@@ -16,7 +16,7 @@ RANK_GRPO_ROOM = 1.25
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know: `stop` if the run would fail or crawl, `warning` if it would run, but not as one thinks."""
+    """One thing to know: `stop` if the run would fail or crawl, `warning` if it would run, but not as intended."""
 
     level: Literal["stop", "warning"]
     text: str

@@ -26,7 +26,7 @@ class AlarmArguments:
         kl_ceiling: KL to the start above so many nats a token.
         repeat_rise: share of repeated items so much above its first logged value.
         catalog_fall: share of lines in the catalogue so much below its first logged value.
-        length_drift: lists farther from K lines than at the start, by this share of K.
+        length_drift: lists farther from K lines than at the start, by more than this share of K.
 
     Raises:
         ValueError: for a limit that is negative, or a floor of 1 or more.

@@ -91,7 +91,7 @@ class SFTArguments(DataArguments):
         allow_unknown_items: imitate titles that the catalogue lacks too, and lists that are too short, as they are: to
             see what raw lists teach. Dialogues with an empty list are left out.
         tiny_vocab_size: vocabulary of `--model_name_or_path tiny-gpt2`.
-        tiny_context: and its longest input, in tokens.
+        tiny_context: longest input of `tiny-gpt2`, in tokens.
     """
 
     num_ranks: int = field(default=20, metadata={"help": "K, items in a list."})
@@ -122,7 +122,7 @@ class JudgedArguments(DialogueArguments):
         teacher_domain: whose prompts to use: `movie`, `book` or `generic`.
         metadata_template, judge_template: jinja2 files instead of them.
         num_orders: in how many shuffled orders candidates are rated.
-        window: and how many at once.
+        window: candidates that the judge is shown in one request.
         unknown_limit: largest share of truth items that may be missing from the catalogue.
         allow_empty_truth: also accept dialogues whose truth nobody knows.
         seed: of the judge's orders.
@@ -276,7 +276,7 @@ class RewardArguments(DataArguments):
         stage_one_share: share of the steps after which `two_stage` changes over.
         popularity_power: pay less for popular items: a hit weighs 1 / popularity to this power; 0 pays all alike. It
             needs `scale_rewards: batch` too.
-        popularity_cap: and at most so many times as much as one on the most popular item.
+        popularity_cap: a hit pays at most so many times as much as one on the most popular item.
     """
 
     trainer: str | None = field(default=None, metadata={"help": "A trainer of your own, package.module:Class."})
@@ -372,7 +372,9 @@ class WriterArguments(PromptArguments):
         default=None, metadata={"help": "For a base model: movie, book, generic, or a jinja2 file."}
     )
     max_completion_length: int | None = field(default=None, metadata={"help": "Tokens a list may take."})
-    num_ranks: int | None = field(default=None, metadata={"help": "K; by default that of the checkpoint's prompt."})
+    num_ranks: int | None = field(
+        default=None, metadata={"help": "K, items in a list; by default as the model was trained."}
+    )
     dtype: str = field(default="auto", metadata={"help": "Precision of the weights."})
 
 

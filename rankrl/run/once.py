@@ -21,8 +21,8 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_":
 def run_once(root: Path, name: str, command: Sequence[str], *, made_from: Path | None = None) -> None:
     """Run a command, on one thread unless told otherwise; its output goes to `ROOT/NAME.log`.
 
-    A mark in `ROOT/started` says how it was begun, one in `ROOT/finished` that it has ended. Where another process is
-    at it, this one waits, and then finds it made.
+    A mark in `ROOT/started` says how it was begun, one in `ROOT/finished` that it has ended. If another process is
+    running it, this one waits for that, and uses its result.
 
     Args:
         root: where it writes: into a folder or to files of that name.
