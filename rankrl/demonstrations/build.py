@@ -170,13 +170,26 @@ def build_demonstrations(
     overlap = None
     if settings.num_candidates < scores.num_items and settings.folds < 2:
         sample = slice(OVERLAP_SAMPLE)
-        exact = remap_dialogues(raw, *vectors, replace(settings, num_candidates=scores.num_items), sample)
-        if ratings is not None and rated is not None:
-            exact = reflect_scores(exact, np.stack(ratings.values[sample]), settings.rating_weight, items=rated[sample])
-        if adjustment is not None:
-            exact = adjustment.apply(exact)
+        exact = _of_all_items(raw, vectors, settings, sample, rated, ratings, adjustment)
         overlap = top_overlap(scores[sample], exact, num_ranks, None if seen is None else seen[sample])
     return Demonstrations(lists, scores, ratings, adjustment, reflected, overlap)
+
+
+def _of_all_items(
+    raw: RawLists,
+    vectors: tuple[Vectors, Vectors, Vectors],
+    settings: BuildSettings,
+    sample: slice,
+    rated: NDArray[np.int64] | None,
+    ratings: Ratings | None,
+    adjustment: Adjustment | None,
+) -> Candidates:
+    """The scores of some dialogues after the same steps, with all N items as candidates."""
+    num_items = len(vectors[1])
+    scores = remap_dialogues(raw, *vectors, replace(settings, num_candidates=num_items), sample)
+    if ratings is not None and rated is not None:
+        scores = reflect_scores(scores, np.stack(ratings.values[sample]), settings.rating_weight, items=rated[sample])
+    return scores if adjustment is None else adjustment.apply(scores)
 
 
 def check_inputs(settings: BuildSettings, *, judge: bool, truth: bool, adjustment: bool) -> None:

@@ -1,6 +1,6 @@
 """Greedy lists from a causal language model: one decode per distinct prompt, and no setting but those given here."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 
@@ -19,7 +19,6 @@ def generate_lists(
     *,
     max_new_tokens: int,
     batch_size: int = 16,
-    end_ids: Sequence[int] | None = None,
     progress: bool = True,
 ) -> list[str]:
     """Return one greedy completion per prompt.
@@ -33,7 +32,6 @@ def generate_lists(
         prompt_ids: per prompt its token ids, as the renderer made them.
         max_new_tokens: tokens after which a list is cut.
         batch_size: prompts decoded at once.
-        end_ids: token ids that end a list; the tokenizer's end token by default.
         progress: show a bar with the time left.
 
     Returns:
@@ -43,9 +41,8 @@ def generate_lists(
         ValueError: if a prompt is empty, does not fit the model's context together with `max_new_tokens`, or there is
             no end token.
     """
-    end_ids = list(end_ids) if end_ids is not None else [tokenizer.eos_token_id]
-    _check(model, prompt_ids, max_new_tokens, end_ids)
-    config = greedy_config(tokenizer, max_new_tokens, end_ids)
+    _check(model, tokenizer, prompt_ids, max_new_tokens)
+    config = greedy_config(tokenizer, max_new_tokens)
     distinct = sorted(set(map(tuple, prompt_ids)), key=lambda prompt: (-len(prompt), prompt))
     batches = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
     texts: dict[tuple[int, ...], str] = {}
@@ -54,26 +51,30 @@ def generate_lists(
             inputs = {name: value.to(model.device) for name, value in _pad_left(batch, config.pad_token_id).items()}
             sequences = model.generate(**inputs, generation_config=config)
             completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-            texts.update(zip(batch, (_decode(tokenizer, ids, end_ids) for ids in completions), strict=True))
+            texts.update(zip(batch, (_decode(tokenizer, ids) for ids in completions), strict=True))
     return [texts[tuple(prompt)] for prompt in prompt_ids]
 
 
-def greedy_config(
-    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, end_ids: Sequence[int] | None = None
-) -> GenerationConfig:
+def greedy_config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
     """All that decides how a greedy list is written; the arguments are those of `generate_lists`."""
-    end_ids = [tokenizer.eos_token_id] if end_ids is None else list(end_ids)
-    pad_id = end_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     return GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, eos_token_id=end_ids, pad_token_id=pad_id
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=[end],
+        pad_token_id=end if pad is None else pad,
     )
 
 
 def _check(
-    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int, end_ids: Sequence[int | None]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: Sequence[Sequence[int]],
+    max_new_tokens: int,
 ) -> None:
-    if not end_ids or None in end_ids:
-        raise ValueError("the tokenizer has no end token, so no list would end; set tokenizer.eos_token or end_ids.")
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end token, so no list would end; set tokenizer.eos_token.")
     lengths = [len(prompt) for prompt in prompt_ids]
     if 0 in lengths:
         raise ValueError(f"prompt {lengths.index(0)} has no token; render the dialogue before generating.")
@@ -116,6 +117,6 @@ def _pad_left(batch: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Te
     }
 
 
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int], end_ids: Collection[int]) -> str:
-    written = list(takewhile(lambda token: token not in end_ids, ids))  # what follows the end is padding
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    written = list(takewhile(lambda token: token != tokenizer.eos_token_id, ids))  # what follows the end is padding
     return completion_texts(tokenizer, [written])[0]

@@ -176,6 +176,20 @@ def colours_of(names: Sequence[str], theme: Theme = LIGHT) -> dict[str, str]:
     return {name: fixed[name] if name in fixed else next(free) for name in names}
 
 
+_MEASURES = {
+    "in_catalog": "In catalogue",
+    "mrr": "MRR",
+    "ndcg": "NDCG",
+    "tail": "Tail share",
+    "popularity": "Popularity percentile",
+    "tail_recall": "Tail recall",
+    "labels": "Labels per dialogue",
+    "recovered": "True labels recovered",
+    "also_true": "Labels that are true",
+    "by_chance": "Recovered by chance",
+}
+
+
 def system_label(name: str) -> str:
     """Return how a system's name is written for people: `rank_grpo` -> `Rank-GRPO`."""
     return _LABELS.get(name, name if "/" in name else name.replace("_", " "))  # a path stays one
@@ -183,17 +197,9 @@ def system_label(name: str) -> str:
 
 def metric_label(name: str) -> str:
     """Return how a metric's name is written for people: `strict_ndcg@10` -> `NDCG@10, strict`."""
-    words = {"in_catalog": "In catalogue", "mrr": "MRR", "ndcg": "NDCG", "tail": "Tail share"}
-    words |= {"popularity": "Popularity percentile", "tail_recall": "Tail recall"}
-    words |= {
-        "labels": "Labels per dialogue",
-        "recovered": "True labels recovered",
-        "also_true": "Labels that are true",
-    }
-    words |= {"by_chance": "Recovered by chance"}
     plain = name.removeprefix("strict_")
     measure, _, k = plain.partition("@")
-    label = words.get(measure, measure.capitalize()) + (k and f"@{k}")
+    label = _MEASURES.get(measure, measure.capitalize()) + (k and f"@{k}")
     return f"{label}, strict" if plain != name else label
 
 

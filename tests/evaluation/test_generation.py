@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import pytest
 import torch
@@ -98,14 +99,13 @@ def test_equal_prompts_share_one_decode(
     assert texts == texts[:4] * 5
 
 
-def test_a_list_ends_at_any_end_token(
+def test_a_list_ends_at_the_end_token(
     tiny_gpt2: GPT2LMHeadModel, gpt2_tokenizer: PreTrainedTokenizerFast, prompt_ids: list[list[int]]
 ) -> None:
     token = int(tiny_gpt2(torch.tensor([prompt_ids[0]])).logits[0, -1].argmax())
-    texts = generate_lists(
-        tiny_gpt2, gpt2_tokenizer, prompt_ids[:1], max_new_tokens=8, end_ids=[token, 0], progress=False
-    )
-    assert texts == [""]
+    tokenizer = deepcopy(gpt2_tokenizer)
+    tokenizer.eos_token_id = token
+    assert generate_lists(tiny_gpt2, tokenizer, prompt_ids[:1], max_new_tokens=8, progress=False) == [""]
 
 
 def test_no_prompt_no_text(tiny_gpt2: GPT2LMHeadModel, gpt2_tokenizer: PreTrainedTokenizerFast) -> None:
