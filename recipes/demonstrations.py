@@ -22,7 +22,7 @@ from rankrl.data import PromptTemplate
 from rankrl.demonstrations import Demonstrations, build_demonstrations
 from rankrl.demonstrations.rows import named_lists, write_rows
 from rankrl.evaluation import comparison_table
-from rankrl.evaluation.demonstration_card import card_columns, write_card
+from rankrl.evaluation.demonstration_card import card_columns, write_demonstration_card
 from rankrl.evaluation.significance import plain_metrics
 from rankrl.run.arguments import DemonstrationArguments
 from rankrl.run.console import show_log
@@ -77,7 +77,7 @@ def main(args: DemonstrationArguments, teacher_args: TeacherConfig) -> Demonstra
         demonstrations.adjustment.save(output / "adjustment.npz", catalog)
     lists = named_lists(demonstrations, raw, catalog, args.num_ranks)
     write_rows(output / "demonstrations.jsonl", lists, dialogues, catalog, prompt, args.num_ranks)
-    systems = write_card(
+    systems = write_demonstration_card(
         output,
         demonstrations=demonstrations,
         raw=raw,

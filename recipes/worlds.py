@@ -100,13 +100,7 @@ def write_world(data: Path, seed: int, train: int = TRAIN, test: int = TEST) -> 
     """Write catalogue, dialogues and true choice probabilities, unless they are there."""
     if (data / "truth.npz").is_file():
         return
-    world = simulate(train, VALIDATION, test, seed=seed, num_ranks=NUM_RANKS)
-    data.mkdir(parents=True, exist_ok=True)
-    world.catalog.save(data / "catalog.jsonl")
-    save_dialogues(data / "train.jsonl", world.train)
-    save_dialogues(data / "validation.jsonl", world.validation)
-    save_dialogues(data / "test.jsonl", world.test)
-    world.choices.save(data / "truth.npz")
+    simulate(train, VALIDATION, test, seed=seed, num_ranks=NUM_RANKS).save(data)
 
 
 def teach(root: Path, seed: int, train: Path) -> None:

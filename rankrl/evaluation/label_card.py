@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankrl.data.splitting import dialogue_of
-from rankrl.evaluation.demonstration_card import judge_facts, markdown_card
+from rankrl.evaluation.card import judge_facts, markdown_card
 from rankrl.evaluation.examples import Example, ListLine
 from rankrl.evaluation.pictures import Curve
 from rankrl.evaluation.report import write_report

@@ -14,7 +14,7 @@ import pytest
 from catalog import Catalog
 from rankrl.data import Dialogue
 from rankrl.demonstrations import Adjustment, Candidates, Demonstrations, RawLists, read_lists
-from rankrl.evaluation.demonstration_card import CHOSEN, card_columns, popularity_rows, write_card
+from rankrl.evaluation.demonstration_card import CHOSEN, card_columns, popularity_rows, write_demonstration_card
 from rankrl.teachers import Ratings
 from rankrl.teachers.rating_statistics import RatingStatistics
 
@@ -96,7 +96,7 @@ def parts() -> dict[str, Any]:
 
 def written(folder: Path, parts: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], str, str]:
     """Metrics, Markdown and HTML."""
-    systems = write_card(folder / "new", **{**parts, **changes})
+    systems = write_demonstration_card(folder / "new", **{**parts, **changes})
     markdown, html = ((folder / "new" / name).read_text(encoding="utf-8") for name in ("card.md", "card.html"))
     return systems, markdown, html
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankrl.data import save_dialogues
 from rankrl.data.simulation.simulator import simulate
 
 
@@ -22,11 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     data = simulate(options.train, options.validation, options.test, seed=options.seed, num_ranks=options.num_ranks)
-    options.out_dir.mkdir(parents=True, exist_ok=True)
-    data.catalog.save(options.out_dir / "catalog.jsonl")
-    for split in ("train", "validation", "test"):
-        save_dialogues(options.out_dir / f"{split}.jsonl", getattr(data, split))
-    data.choices.save(options.out_dir / "truth.npz")
+    data.save(options.out_dir)
     num_dialogues = len(data.choices.ids)
     print(f"{len(data.catalog)} films and {num_dialogues} dialogues in {options.out_dir}")
 

@@ -11,10 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 
 from catalog import Catalog, ItemReference
+from rankrl.data.loaders import save_dialogues
 from rankrl.data.schema import Dialogue
 from rankrl.data.simulation.choices import Choices
 from rankrl.data.simulation.requests import KINDS, Taste, write_request
@@ -54,6 +56,14 @@ class SimulatedData:
     def best_lists(self, dialogues: list[Dialogue], num_ranks: int = 10) -> np.ndarray:
         """`Choices.best_lists` on this catalogue: int64 (D, K)."""
         return self.choices.best_lists(dialogues, self.catalog, num_ranks)
+
+    def save(self, folder: Path) -> None:
+        """Write `catalog.jsonl`, a file of dialogues for each split, and `truth.npz`, which comes last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.catalog.save(folder / "catalog.jsonl")
+        for split in ("train", "validation", "test"):
+            save_dialogues(folder / f"{split}.jsonl", getattr(self, split))
+        self.choices.save(folder / "truth.npz")
 
 
 def simulate(
