@@ -219,7 +219,7 @@ class RankGRPOConfig(GRPOConfig):
             raise ValueError(f"beta is {self.beta}; expected 0 (no KL term, no reference model) or more.")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; lists are sampled, so it must be above 0.")
-        for name in ("temperature", "do_sample", "num_return_sequences", "eos_token_id"):
+        for name in ("temperature", "do_sample", "num_return_sequences"):
             if name in (self.generation_kwargs or {}):
                 raise ValueError(
                     f"generation_kwargs sets {name}: lists would be sampled in another way than the loss reckons with. "
