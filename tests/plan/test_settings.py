@@ -18,9 +18,6 @@ CONFIGS = REPOSITORY / "recipes" / "configs"
 ENGINES = REPOSITORY / "accelerate_configs"
 
 
-KEYWORD_ONLY = Parameter.KEYWORD_ONLY
-
-
 def setup_of(name: str, *flags: str, cluster: Cluster | None = None) -> Setup:
     cluster = cluster or Cluster()
     stage = stage_of(name)
@@ -30,7 +27,11 @@ def setup_of(name: str, *flags: str, cluster: Cluster | None = None) -> Setup:
 @pytest.mark.parametrize(("stage", "recipe"), [("sft", sft), ("rank_grpo", rank_grpo)])
 def test_a_stage_has_the_arguments_that_its_recipe_takes(stage: Any, recipe: Any) -> None:
     """A recipe with one more group of arguments has to be followed by its parser, and so by the plan."""
-    taken = [parameter for parameter in signature(recipe.main).parameters.values() if parameter.kind != KEYWORD_ONLY]
+    taken = [
+        parameter
+        for parameter in signature(recipe.main).parameters.values()
+        if parameter.kind != Parameter.KEYWORD_ONLY
+    ]
     hints = get_type_hints(recipe.main)
     assert tuple(hints[parameter.name] for parameter in taken) == STAGES[stage]
 
