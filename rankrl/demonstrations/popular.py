@@ -53,7 +53,8 @@ def truth_then_popular(
         chosen = list(dict.fromkeys(wanted))[:num_ranks]
         if chosen and not 0 <= min(chosen) <= max(chosen) < len(popular):
             raise ValueError(
-                f"dialogue {row} wants the items {chosen}; ids are 0..{len(popular) - 1}. Leave others out."
+                f"dialogue {row} wants the items {chosen}; ids are 0..{len(popular) - 1}. Leave out what the "
+                "catalogue lacks (-1)."
             )
         taken = {*chosen, *mentioned}
         filling = (item for item in by_popularity if item not in taken)

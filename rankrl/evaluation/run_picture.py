@@ -60,7 +60,7 @@ def run_picture(runs: Mapping[str, Log], theme: Theme = LIGHT) -> Figure:
         theme: the colours.
 
     Returns:
-        A figure of two rows of four panels; a panel stays empty where no run has the number.
+        A figure of two rows of four panels; one says so where no run has its number.
     """
     colours = colours_of(list(runs), theme)
     figure = Figure(figsize=(11, 5), dpi=160, layout="constrained", facecolor=theme.background)
@@ -74,6 +74,9 @@ def run_picture(runs: Mapping[str, Log], theme: Theme = LIGHT) -> Figure:
             axes.set_xlabel("step")
         for name, log in runs.items():
             _draw(axes, panel.series(log), colours[name])
+        if not axes.lines:  # an empty frame from 0 to 1 would read as a number
+            axes.set_axis_off()
+            axes.text(0.0, 0.5, "not in the log", color=theme.muted, fontsize=9, transform=axes.transAxes)
     if len(runs) > 1:
         lines = [Line2D([], [], color=colours[name], linewidth=2, label=system_label(name)) for name in runs]
         figure.legend(handles=lines, loc="outside lower center", ncols=6, frameon=False, labelcolor=theme.text)

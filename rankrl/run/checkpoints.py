@@ -129,9 +129,9 @@ class KeepCheckpoints(TrainerCallback):
 
 def _steps(every: float, last: int) -> set[int]:
     """The steps that are a multiple of a number, and the last; none for 0."""
-    return (
-        {min(math.ceil(round(every * n, 6)), last) for n in range(1, math.ceil(last / every) + 1)} if every else set()
-    )
+    if not every:
+        return set()
+    return {min(math.ceil(round(every * n, 6)), last) for n in range(1, math.ceil(last / every) + 1)}
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -162,8 +162,10 @@ class _EachKeyOnce(yaml.SafeLoader):
         lines: dict[Any, int] = {}
         for key_node, _ in node.value:
             key, line = key_node.value, key_node.start_mark.line + 1
-            if key != "<<" and lines.setdefault(key, line) != line:
+            if key in lines:
+                where = f"twice on line {line}" if lines[key] == line else f"on lines {lines[key]} and {line}"
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key} stands on lines {lines[key]} and {line}; keep one of them", key_node.start_mark
+                    None, None, f"{key} stands {where}; keep one of them", key_node.start_mark
                 )
+            lines[key] = line
         return super().construct_mapping(node, deep)

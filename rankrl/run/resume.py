@@ -26,7 +26,7 @@ def checkpoint_to_resume(training_args: Any, model: str | None, dialogues: str) 
 
     Raises:
         FileNotFoundError: if another one is named that is not there, or was cut short.
-        FileExistsError: if the run is new, and its folder holds another.
+        FileExistsError, NotADirectoryError: if the run is new and its folder holds another, or is none.
         ValueError: if the checkpoint is of a run that started from another model.
     """
     wanted, folder = training_args.resume_from_checkpoint, Path(training_args.output_dir)

@@ -64,6 +64,7 @@ def test_what_cannot_be_meant_is_refused(folder: Path) -> None:
     [
         ("one: [1\n", r"the config file .*far.yaml is no YAML: (.|\n)*line 2"),
         ("one: 1\ntwo: 2\none: 3\n", "far.yaml is no YAML: one stands on lines 1 and 3; keep one of them"),
+        ("names: {a: 1, a: 2}\n", "far.yaml is no YAML: a stands twice on line 1; keep one of them"),
         ("kind: thre\n", "middle.yaml: kind is 'thre'; expected one of three, four"),
     ],
 )
